@@ -1,0 +1,58 @@
+# Bare `make` lists the commands. Each does its own set-up: Python 3.11 (or later), make, and for the
+# broker tests a JDK with Maven are all that is needed.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test test-slow lint fmt bench ci lock up clean
+
+help:  ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP)  ## Make the virtual environment and install what the lock file pins
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(STAMP)  ## Simulate, train, run the worker under attack, show alerts (about a minute)
+	$(BIN)/fraudstream demo $(ARGS)
+
+test: $(STAMP)  ## All tests; starts a real Kafka by itself (ARGS='-k name' passes options on)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(STAMP)  ## The property tests in their long run
+	FRAUDSTREAM_HYPOTHESIS=slow $(BIN)/python -m pytest tests/features tests/test_decode.py $(ARGS)
+
+lint: $(STAMP)  ## ruff, mypy --strict, the layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(STAMP)  ## Format and mend what can be mended by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)  ## Every benchmark beside its baseline; JSON lines at the end
+	$(BIN)/python -m benchmarks.simulation --json
+	$(BIN)/python -m benchmarks.worker --json
+
+ci: test lint  ## What CI runs
+
+lock:  ## Pin every dependency with its hashes (needs uv)
+	uv pip compile pyproject.toml --all-extras --python-version 3.11 --universal \
+	  --generate-hashes --no-header --no-annotate --output-file requirements.lock
+
+up:  ## Kafka, topics and a worker in containers (needs Docker)
+	docker compose up --build
+
+clean:  ## Remove the virtual environment and the caches
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

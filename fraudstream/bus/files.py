@@ -1,0 +1,133 @@
+"""Transactions and labels from Parquet and NDJSON files; tables to Parquet.
+
+A path is a file or a folder; a folder's files are read in the order of their names, which is the log order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fraudstream.batch import TransactionBatch
+from fraudstream.decode import Decoder, Rejected
+from fraudstream.errors import BusError, ConfigError, RecordError
+
+ROWS_A_BATCH = 8192
+_PARQUET, _NDJSON = (".parquet",), (".ndjson", ".jsonl", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row of a file that is not a transaction."""
+
+    file: str
+    row: int
+    error: RecordError
+
+
+def data_files(path: Path) -> list[Path]:
+    """Return the data files at a path, in log order.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path}: does not exist; give a Parquet or NDJSON file, or a folder of them")
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    known = [p for p in files if p.suffix in _PARQUET + _NDJSON and not p.name.startswith((".", "_"))]
+    if not known:
+        raise ConfigError(f"{path}: holds no .parquet, .ndjson, .jsonl or .json file")
+    return known
+
+
+def count_rows(path: Path) -> int:
+    """Return how many rows the files hold, from Parquet's footers and by counting lines."""
+    total = 0
+    for file in data_files(path):
+        if file.suffix in _PARQUET:
+            total += _opened(file).metadata.num_rows
+        else:
+            with file.open("rb") as lines:
+                total += sum(1 for _ in lines)
+    return total
+
+
+def read_transactions(
+    path: Path, decoder: Decoder, rows_a_batch: int = ROWS_A_BATCH
+) -> Iterator[tuple[TransactionBatch, list[RejectedRow]]]:
+    """Yield batches in event order, and the rows that are not transactions."""
+    offset = 0
+    for file in data_files(path):
+        first_row = 0
+        for batch, rejected, rows in _batches(file, decoder, rows_a_batch, offset):
+            bad = [RejectedRow(str(file), first_row + r.row, r.error) for r in rejected]
+            yield batch.in_event_order(), bad
+            first_row += rows
+            offset += rows
+
+
+def read_table(path: Path, columns: dict[str, pa.DataType]) -> pa.Table:
+    """Read whole files with these columns, cast to these types (labels, small tables).
+
+    Raises:
+        ConfigError: a column is missing or of another kind.
+    """
+    tables = []
+    for file in data_files(path):
+        if file.suffix in _PARQUET:
+            table = _opened(file).read()
+        else:
+            import pyarrow.json as pj  # loads a thread pool that Parquet users never need
+
+            try:
+                table = pj.read_json(file)
+            except pa.ArrowInvalid as error:
+                raise ConfigError(f"{file}: is not NDJSON: {error}") from None
+        missing = [name for name in columns if name not in table.column_names]
+        if missing:
+            raise ConfigError(f"{file}: has no column {', '.join(missing)}; needed are {', '.join(columns)}")
+        try:
+            tables.append(table.select(list(columns)).cast(pa.schema(list(columns.items()))))
+        except pa.ArrowInvalid as error:
+            raise ConfigError(f"{file}: {error}") from None
+    return pa.concat_tables(tables)
+
+
+def _batches(
+    file: Path, decoder: Decoder, rows_a_batch: int, offset: int
+) -> Iterator[tuple[TransactionBatch, list[Rejected], int]]:
+    if file.suffix in _PARQUET:
+        opened = _opened(file)
+        present = [name for name in opened.schema_arrow.names if name in decoder.columns]
+        for part in opened.iter_batches(rows_a_batch, columns=present):
+            lists = {name: part.column(i).to_pylist() for i, name in enumerate(present)}
+            if part.num_rows:
+                try:
+                    batch, rejected = decoder.decode_columns(lists, offset)
+                except RecordError as error:
+                    raise ConfigError(f"{file}: {error}") from None
+                yield batch, rejected, part.num_rows
+                offset += part.num_rows
+        return
+    with file.open("rb") as lines:
+        while chunk := _some(lines, rows_a_batch):
+            positions = ([0] * len(chunk), list(range(offset, offset + len(chunk))))
+            batch, rejected = decoder.decode_messages(chunk, None, positions, None)
+            yield batch, rejected, len(chunk)
+            offset += len(chunk)
+
+
+def _some(lines: Any, rows: int) -> list[bytes]:
+    return [line for _, line in zip(range(rows), lines, strict=False)]
+
+
+def _opened(file: Path) -> Any:
+    try:
+        return pq.ParquetFile(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BusError(f"{file}: is not a readable Parquet file: {error}") from None

@@ -1,0 +1,263 @@
+"""Kafka through confluent-kafka. All consumer calls come from the thread that polls.
+
+Wake, then drain: `consume(1, T)` returns with the first message, `consume(N, 0)` takes what the fetcher
+has; `consume(N, T)` would wait out all of T.
+
+State is rebuilt by reading: an assignment starts at the oldest message kept, and what lies below the
+committed offset is marked as served before (`emit_from`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from fraudstream.bus.base import Headers, Positions
+from fraudstream.clock import monotonic_s
+from fraudstream.errors import BusError
+from fraudstream.settings import KafkaConfig, Settings
+
+log = structlog.get_logger("kafka")
+
+REQUEST_TIMEOUT_S = 10.0
+FLUSH_TIMEOUT_S = 60.0
+_COMPLAINT_EVERY_S = 10.0
+_DLQ_MESSAGE_BYTES_MAX = 8_000_000
+
+
+class _Complaints:
+    """Says that the broker is away, once in a while, in one line."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._brokers = config.get("bootstrap.servers")
+        self._next_s = 0.0
+
+    def __call__(self, error: KafkaError) -> None:
+        if monotonic_s() < self._next_s:
+            return
+        self._next_s = monotonic_s() + _COMPLAINT_EVERY_S
+        log.warning("kafka_unreachable", brokers=self._brokers, error=error.str(), action="retrying")
+
+
+class _Quiet:
+    """Takes librdkafka's own log lines; what matters of them reaches `error_cb`."""
+
+    def log(self, level: int, message: str, *arguments: object) -> None:
+        log.debug("librdkafka", message=message % arguments if arguments else message)
+
+
+def client_config(settings: Settings, role: str) -> dict[str, Any]:
+    """Return librdkafka's settings for a `consumer`, a `producer` or an `admin` client."""
+    config: dict[str, Any] = dict(settings.kafka)
+    if role == "consumer":
+        config.update(settings.kafka_consumer)
+        config.update({"group.id": settings.worker.group, "enable.auto.commit": False})
+        config.setdefault("auto.offset.reset", "earliest")
+    elif role == "producer":
+        # The default partitioner puts a key elsewhere than Java clients do.
+        config.update({"partitioner": "murmur2_random", "enable.idempotence": True})
+        config.update(settings.kafka_producer)
+    config["error_cb"] = _Complaints(settings.kafka)
+    config["logger"] = _Quiet()
+    return config
+
+
+class KafkaSource:
+    """A member of the worker's consumer group."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.generation = 0
+        self.emit_from: Positions = {}
+        self._topic = settings.topics.transactions
+        self._begin = str(settings.kafka_consumer.get("auto.offset.reset", "earliest"))
+        self._finish: Callable[[], None] = lambda: None
+        self._consumer = Consumer(client_config(settings, "consumer"))
+        self._consumer.subscribe(
+            [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+        )
+
+    def poll(self, rows_max: int, timeout_s: float) -> Sequence[Any]:
+        """Return up to `rows_max` messages, as `Source` says."""
+        generation = self.generation
+        first = self._consumer.consume(1, timeout_s)
+        rest = self._consumer.consume(rows_max - 1, 0) if first and rows_max > 1 else []
+        if self.generation != generation and rest:
+            first = []  # fetched before the partitions changed; it is read again
+        messages = first + rest
+        if any(message.error() is not None for message in messages):
+            messages = [message for message in messages if self._usable(message)]
+        return messages
+
+    def commit(self, positions: Positions) -> None:
+        """Commit offsets and wait for the broker's answer."""
+        offsets = [TopicPartition(self._topic, p, offset) for p, offset in positions.items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            raise BusError(f"offsets could not be committed: {error.args[0].str()}") from None
+
+    def lag(self) -> int:
+        """Return how many messages are known to wait in the assigned partitions."""
+        waiting = 0
+        for partition in self._consumer.position(self._consumer.assignment()):
+            _, high = self._consumer.get_watermark_offsets(partition, cached=True)
+            if high > 0 and partition.offset >= 0:
+                waiting += max(0, high - partition.offset)
+        return waiting
+
+    def on_revoke(self, finish: Callable[[], None]) -> None:
+        """Call `finish` before partitions are given up."""
+        self._finish = finish
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+    def _usable(self, message: Any) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise BusError(f"topic {self._topic} does not exist; run `fraudstream topics create`")
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise BusError(f"the position in {self._topic} is gone from the broker: {error.str()}")
+        if error.fatal():
+            raise BusError(f"the consumer cannot go on: {error.str()}")
+        log.warning("consume_error", error=error.str())
+        return False
+
+    def _assigned(self, consumer: Any, partitions: list[Any]) -> None:
+        self.generation += 1
+        self.emit_from = {}
+        for partition, committed in zip(
+            partitions, consumer.committed(partitions, timeout=REQUEST_TIMEOUT_S), strict=True
+        ):
+            low, high = consumer.get_watermark_offsets(partition, timeout=REQUEST_TIMEOUT_S)
+            start = committed.offset
+            if start == OFFSET_INVALID or start < 0:
+                start = low if self._begin in ("earliest", "smallest", "beginning") else high
+            elif start < low:
+                raise BusError(
+                    f"{self._topic}/{partition.partition}: committed offset {start} is older than the oldest "
+                    f"message kept ({low}); transactions were deleted before they were scored. Reset the "
+                    "group's offsets to go on"
+                )
+            self.emit_from[partition.partition] = start
+            partition.offset = low
+        log.info("partitions_assigned", partitions=sorted(self.emit_from), emit_from=self.emit_from)
+        consumer.assign(partitions)
+
+    def _revoked(self, consumer: Any, partitions: list[Any]) -> None:
+        self._finish()
+        self.emit_from = {}
+        log.info("partitions_revoked", partitions=sorted(p.partition for p in partitions))
+
+    def _lost(self, consumer: Any, partitions: list[Any]) -> None:
+        self.emit_from = {}
+        self.generation += 1
+        log.warning("partitions_lost", partitions=sorted(p.partition for p in partitions))
+
+
+class KafkaSink:
+    """A producer whose every message is accounted for."""
+
+    def __init__(self, settings: Settings) -> None:
+        config = client_config(settings, "producer")
+        config.setdefault("message.max.bytes", _DLQ_MESSAGE_BYTES_MAX)  # the topic's own limit decides
+        config["delivery.report.only.error"] = True
+        self._producer = Producer(config)
+        self._failed: list[str] = []
+
+    def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
+        """Queue one message; wait where the queue is full."""
+        deadline = monotonic_s() + FLUSH_TIMEOUT_S
+        while True:
+            try:
+                self._producer.produce(topic, value, key, headers=headers, on_delivery=self._report)
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+                if monotonic_s() > deadline:
+                    raise BusError(
+                        f"no message could be queued for {topic} for {FLUSH_TIMEOUT_S:.0f} s"
+                    ) from None
+            except KafkaException as error:
+                raise BusError(f"{topic}: {error.args[0].str()}") from None
+
+    def flush(self) -> None:
+        """Wait for every delivery report."""
+        left = self._producer.flush(FLUSH_TIMEOUT_S)
+        if self._failed:
+            failed, self._failed = self._failed, []
+            raise BusError(f"{len(failed)} messages were not delivered; the first: {failed[0]}")
+        if left:
+            raise BusError(f"{left} messages are not acknowledged after {FLUSH_TIMEOUT_S:.0f} s")
+
+    def close(self) -> None:
+        """Drop the producer."""
+        self._producer.purge()
+
+    def _report(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None:
+            self._failed.append(f"{message.topic()}: {error.str()}")
+
+
+def wait_for_topics(settings: Settings, wanted: Sequence[str], stop: Callable[[], bool]) -> None:
+    """Return once the broker answers and has these topics; say so while it does not.
+
+    Raises:
+        BusError: a topic does not exist.
+    """
+    admin = AdminClient(client_config(settings, "admin"))
+    while not stop():
+        try:
+            known = admin.list_topics(timeout=2.0).topics
+        except KafkaException:
+            continue  # error_cb has said it
+        missing = [topic for topic in wanted if topic not in known]
+        if missing:
+            raise BusError(f"missing topics: {', '.join(missing)}; run `fraudstream topics create`")
+        return
+
+
+def create_topics(settings: Settings) -> dict[str, str]:
+    """Create the topics that are not there; return what became of each: `created` or `exists`.
+
+    Raises:
+        BusError: the broker cannot be reached, or refuses one.
+    """
+    topics = settings.topics
+    names = [topics.transactions, topics.labels, topics.decisions, topics.alerts, topics.dlq]
+    # The original bytes of a message of the largest size and the headers that say what is wrong with it.
+    extra = {topics.dlq: {"max.message.bytes": str(_DLQ_MESSAGE_BYTES_MAX)}}
+    new = [
+        NewTopic(
+            name,
+            num_partitions=topics.partitions,
+            replication_factor=topics.replication,
+            config=extra.get(name, {}),
+        )
+        for name in names
+    ]
+    admin = AdminClient(client_config(settings, "admin"))
+    result = {}
+    for name, future in admin.create_topics(new, request_timeout=REQUEST_TIMEOUT_S).items():
+        try:
+            future.result(timeout=2 * REQUEST_TIMEOUT_S)
+            result[name] = "created"
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise BusError(f"{name}: {error.args[0].str()}") from None
+            result[name] = "exists"
+    return result

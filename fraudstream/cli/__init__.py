@@ -1,0 +1,42 @@
+"""argv -> settings -> objects -> run: the only place that wires things.
+
+Every command says errors in one line on stderr and exits with 1, with 2 for wrong usage or configuration,
+and with 3 for a refused promotion. What is meant for machines goes to stdout as JSON with `--json`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from fraudstream.cli import inspect, offline, online
+from fraudstream.cli.logs import configure_logs
+from fraudstream.errors import FraudstreamError
+
+app = typer.Typer(
+    name="fraudstream",
+    help="Real-time transaction fraud detection on Kafka.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+inspect.register(app)
+offline.register(app)
+online.register(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    configure_logs()
+    try:
+        app()
+    except FraudstreamError as error:
+        print(f"fraudstream: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone, as `head` does
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)

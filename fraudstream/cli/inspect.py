@@ -1,0 +1,226 @@
+"""Commands that look: config, features, models, topics."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from fraudstream.cli.options import AsJson, Brokers, Config, out, print_json, settings_from
+from fraudstream.errors import ModelError
+from fraudstream.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for name, group, text in (
+        ("config", _config, "Check and show the settings."),
+        ("features", _features, "Show the feature catalogue."),
+        ("models", _models, "List, show, verify and promote models."),
+        ("topics", _topics, "Create the Kafka topics."),
+    ):
+        app.add_typer(group, name=name, help=text, no_args_is_help=True)
+
+
+_config = typer.Typer()
+_features = typer.Typer()
+_models = typer.Typer()
+_topics = typer.Typer()
+
+
+@_config.command("check")
+def config_check(config: Config = None, as_json: AsJson = False) -> None:
+    """Check the settings and the feature declarations; exit 2 with one line for the first thing wrong."""
+    from fraudstream.features import build_catalog
+
+    settings = settings_from(config)
+    catalog = build_catalog(settings.features, settings.event)
+    found = {
+        "ok": True,
+        "event": settings.event.name,
+        "fields": len(settings.event.fields),
+        "entities": list(settings.event.entities),
+        "features": len(catalog),
+    }
+    if as_json:
+        print_json(found)
+        return
+    print(
+        f"ok: event type {settings.event.name}, {found['fields']} fields, entities "
+        f"{', '.join(settings.event.entities)}, {len(catalog)} features"
+    )
+
+
+@_config.command("show")
+def config_show(config: Config = None, as_json: AsJson = False) -> None:
+    """Show the settings in force, secrets hidden."""
+    shown = settings_from(config).shown()
+    if as_json:
+        print_json(shown)
+        return
+    for section, value in shown.items():
+        if isinstance(value, list):
+            for entry in value:
+                print(f"[[{section}]]")
+                _print_keys(entry)
+        else:
+            print(f"[{section}]")
+            _print_keys(value)
+
+
+def _print_keys(table: dict[str, object]) -> None:
+    import json
+
+    for key, value in table.items():
+        if isinstance(value, dict):
+            for inner, entry in value.items():
+                print(f"{key}.{inner} = {json.dumps(entry)}")
+        else:
+            print(f"{json.dumps(key) if '.' in key else key} = {json.dumps(value)}")
+    print()
+
+
+@_features.command("list")
+def features_list(config: Config = None, as_json: AsJson = False) -> None:
+    """List every feature with its meaning and unit."""
+    from fraudstream.features import build_catalog
+
+    settings = settings_from(config)
+    features = build_catalog(settings.features, settings.event).features
+    if as_json:
+        print_json([{"name": f.name, "id": f.id, "entity": f.entity, "unit": f.unit, "meaning": f.meaning}
+                    for f in features])  # fmt: skip
+        return
+    table = Table("feature", "unit", "meaning", box=None)
+    for feature in features:
+        table.add_row(feature.name, feature.unit, feature.meaning)
+    out().print(table)
+
+
+@_models.command("list")
+def models_list(config: Config = None, as_json: AsJson = False) -> None:
+    """List the versions of the model, oldest first, with their aliases."""
+    registry = _registry(settings_from(config))
+    aliases = registry.aliases()
+    rows = []
+    for version in registry.versions():
+        row = {
+            "version": version,
+            "aliases": [a for a, v in aliases.items() if v == version],
+            "problem": None,
+        }
+        try:
+            described, _ = registry.read(version)
+            row |= {"created_at": described.created_at, "metrics": described.metrics}
+        except ModelError as error:
+            row["problem"] = str(error)
+        rows.append(row)
+    if as_json:
+        print_json({"name": registry.name, "models": rows})
+        return
+    if not rows:
+        print(f"no model {registry.name} in {registry.root}; make one with `fraudstream train`")
+        return
+    table = Table("version", "aliases", "created", "AUC", "average precision", "problem", box=None)
+    for row in rows:
+        metrics = row.get("metrics") or {}
+        figures = [_figure(metrics.get(name)) for name in ("auc", "average_precision")]
+        table.add_row(
+            row["version"],
+            ", ".join(row["aliases"]),
+            row.get("created_at", ""),
+            *figures,
+            row["problem"] or "",
+        )
+    out().print(table)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+@_models.command("show")
+def models_show(
+    version: Annotated[str, typer.Argument(help="A version or an alias.")] = "champion",
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one model: its figures, thresholds, training windows and strongest features."""
+    registry = _registry(settings_from(config))
+    path = registry.path_of(version)
+    described, _ = registry.read(version)
+    if as_json:
+        import msgspec
+
+        print_json({"path": str(path), **msgspec.to_builtins(described)})
+        return
+    print((path / "report" / "report.md").read_text("utf-8"))
+
+
+@_models.command("verify")
+def models_verify(
+    version: Annotated[
+        str, typer.Argument(help="A version, an alias, or the path of a bundle.")
+    ] = "champion",
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every file's hash, then load the model in a child process and score its golden rows."""
+    from fraudstream.registry import verify_bundle
+
+    path = Path(version) if os.sep in version else _registry(settings_from(config)).path_of(version)
+    report = verify_bundle(path)
+    if as_json:
+        print_json({"ok": not report.problems, **asdict(report)})
+    elif not report.problems:
+        print(
+            f"ok: {report.version}: {report.files} files, {report.golden_rows} golden rows score the same bits"
+        )
+    if report.problems:
+        raise ModelError(report.problems[0])
+
+
+@_models.command("promote")
+def models_promote(
+    version: Annotated[str, typer.Argument(help="The version to make champion.")],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a verified version the champion; the old one becomes `previous`."""
+    from fraudstream.registry import verify_bundle
+
+    registry = _registry(settings_from(config))
+    report = verify_bundle(registry.path_of(version))
+    if report.problems:
+        raise ModelError(f"not promoted: {report.problems[0]}")
+    aliases = registry.promote(version)
+    if as_json:
+        print_json({"name": registry.name, "aliases": aliases})
+    else:
+        print(
+            f"champion of {registry.name} is {aliases['champion']}; a running worker takes it when restarted"
+        )
+
+
+def _registry(settings: Settings):  # type: ignore[no-untyped-def]
+    from fraudstream.registry import Registry
+
+    return Registry(Path(settings.model.registry), settings.model.name)
+
+
+@_topics.command("create")
+def topics_create(config: Config = None, brokers: Brokers = None, as_json: AsJson = False) -> None:
+    """Create the topics of [topics]; those that exist are left as they are."""
+    from fraudstream.bus.kafka import create_topics
+
+    settings = settings_from(config, brokers)
+    result = create_topics(settings)
+    if as_json:
+        print_json(result)
+    else:
+        for name, what in result.items():
+            print(f"{what:8} {name}")

@@ -1,0 +1,149 @@
+"""Commands that work on files: simulate, train, replay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fraudstream.cli.options import AsJson, Brokers, Config, instant, print_json, progress, settings_from
+from fraudstream.errors import ConfigError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("simulate")(simulate)
+    app.command("train")(train)
+    app.command("replay")(replay)
+
+
+def simulate(
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Folder for transactions/, labels/ and truth/.")
+    ] = None,
+    kafka: Annotated[
+        bool, typer.Option("--kafka", help="Send to the topics instead of (or besides) files.")
+    ] = False,
+    file_format: Annotated[str, typer.Option("--format", help="parquet or ndjson.")] = "parquet",
+    customers: Annotated[int, typer.Option(min=1, help="Number of cards.")] = 2000,
+    merchants: Annotated[int, typer.Option(min=1, help="Number of merchants.")] = 400,
+    days: Annotated[int, typer.Option(min=1, help="Days to simulate.")] = 60,
+    start: Annotated[str, typer.Option(help="First day, ISO 8601.")] = "2026-01-01",
+    per_day: Annotated[
+        float, typer.Option("--per-customer-day", help="Mean transactions of a card a day.")
+    ] = 2.0,
+    fraud_rate: Annotated[float, typer.Option(help="Share of transactions that are fraud.")] = 0.006,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same world.")] = 7,
+    peak_day: Annotated[
+        int, typer.Option(help="Day (from 0) with about three times the volume; past the end: never.")
+    ] = 50,
+    new_pattern_day: Annotated[
+        int, typer.Option(help="Day (from 0) on which a new fraud begins; past the end: never.")
+    ] = 42,
+    rate: Annotated[float | None, typer.Option(help="To Kafka: transactions a second.")] = None,
+    speed: Annotated[float | None, typer.Option(help="To Kafka: seconds of event time a second.")] = None,
+    config: Config = None,
+    brokers: Brokers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a labelled world of transactions: to files, or to Kafka at a rate, at a speed, or at once."""
+    from fraudstream import simulate as world
+    from fraudstream.simulate.write import send_world, write_world
+
+    if to is None and not kafka:
+        raise ConfigError("simulate: give --to DIR, --kafka, or both")
+    if file_format not in ("parquet", "ndjson"):
+        raise ConfigError(f'--format = "{file_format}": give parquet or ndjson')
+    if rate is not None and speed is not None:
+        raise ConfigError("--rate and --speed: give one of them")
+    made = world.simulate(
+        world.WorldConfig(
+            customers=customers,
+            merchants=merchants,
+            start_ms=instant(start, "--start"),
+            days=days,
+            transactions_per_customer_day=per_day,
+            fraud_rate=fraud_rate,
+            seed=seed,
+            peak_day=peak_day,
+            new_pattern_day=new_pattern_day,
+        )
+    )
+    frauds = int(made.truth["is_fraud"].to_numpy(zero_copy_only=False).sum())
+    result: dict[str, Any] = {
+        "transactions": len(made.transactions),
+        "frauds": frauds,
+        "labels": len(made.labels),
+    }
+    if to is not None:
+        write_world(made, to, file_format)
+        result["path"] = str(to)
+    if kafka:
+        with progress("sending", len(made.transactions)) as advance:
+            result["sent"] = send_world(made, settings_from(config, brokers), rate, speed, advance)
+    if as_json:
+        print_json(result)
+    else:
+        print(", ".join(f"{name} {value}" for name, value in result.items()))
+
+
+def train(
+    transactions: Annotated[Path, typer.Option(help="Parquet or NDJSON files of transactions.")],
+    labels: Annotated[Path, typer.Option(help="Parquet or NDJSON files of labels with known_at (Unix ms).")],
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="Train as if it were this instant (ISO 8601); default: the newest label."),
+    ] = None,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Make it the champion; the first model always is.")
+    ] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on what was known at an instant, and put it into the registry."""
+    from fraudstream.training.run import train_from_files
+
+    settings = settings_from(config)
+    as_of_ms = None if as_of is None else instant(as_of, "--as-of")
+    with progress("replaying transactions", None) as advance:
+        result = train_from_files(settings, transactions, labels, as_of_ms, promote, advance)
+    if as_json:
+        print_json(result)
+        return
+    print((Path(result["path"]) / "report" / "report.md").read_text("utf-8"))
+    print(
+        f"{result['model']} is in {result['path']}" + (" and is the champion" if result["champion"] else "")
+    )
+
+
+def replay(
+    transactions: Annotated[
+        Path, typer.Option(help="Parquet or NDJSON files of transactions, in log order.")
+    ],
+    to: Annotated[Path, typer.Option("--to", help="Parquet file to write.")],
+    start: Annotated[
+        str | None, typer.Option("--from", help="Earlier transactions only warm the state (ISO 8601).")
+    ] = None,
+    features: Annotated[bool, typer.Option("--features", help="Write the feature columns too.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="A version or an alias; default: [model] version.")
+    ] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score files offline, through the same code as the worker."""
+    from fraudstream.training.run import replay_files
+
+    settings = settings_from(config, model__version=model)
+    from_ms = None if start is None else instant(start, "--from")
+    with progress("replaying transactions", None) as advance:
+        result = replay_files(settings, transactions, to, from_ms, features, advance)
+    if as_json:
+        print_json(result)
+        return
+    print(
+        f"{result['transactions']} transactions, {result['alerts']} alerts, {result['rejected']} rejected -> {to}"
+    )
+    for example in result["rejected_examples"][:10]:
+        typer.echo(f"rejected: {example}", err=True)

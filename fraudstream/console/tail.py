@@ -1,0 +1,91 @@
+"""Alerts live in a terminal, or as JSON lines."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Iterator
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, TopicPartition
+from rich.console import Console
+from rich.markup import escape
+
+from fraudstream.bus.kafka import client_config, wait_for_topics
+from fraudstream.clock import monotonic_s
+from fraudstream.errors import BusError
+from fraudstream.records import Alert
+from fraudstream.settings import Settings
+
+_POLL_S = 0.5
+_READ_MAX = 500
+
+
+def masked(text: str) -> str:
+    """Hide all but the last four characters of what looks like a card number.
+
+    >>> masked("4111111111111111"), masked("card_000123")
+    ('************1111', 'card_000123')
+    """
+    digits = text.replace(" ", "").replace("-", "")
+    return "*" * (len(digits) - 4) + digits[-4:] if digits.isdigit() and 12 <= len(digits) <= 19 else text
+
+
+def read_topic(settings: Settings, topic: str, from_beginning: bool) -> Iterator[list[bytes]]:
+    """Yield the values of a topic as they come, in lists that may be empty, for ever.
+
+    Reads without a consumer group of its own: nothing is committed, other readers are not disturbed.
+    """
+    wait_for_topics(settings, [topic], lambda: False)
+    config = client_config(settings, "consumer") | {"group.id": f"fraudstream-tail-{uuid.uuid4()}"}
+    consumer = Consumer(config)
+    try:
+        known = consumer.list_topics(topic, timeout=10.0).topics[topic].partitions
+        start = OFFSET_BEGINNING if from_beginning else OFFSET_END
+        consumer.assign([TopicPartition(topic, partition, start) for partition in known])
+        while True:
+            messages = consumer.consume(1, _POLL_S)
+            messages += consumer.consume(_READ_MAX, 0) if messages else []
+            for message in messages:
+                error = message.error()
+                if error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    raise BusError(f"{topic}: {error.str()}")
+            yield [m.value() for m in messages if m.error() is None and m.value() is not None]
+    finally:
+        consumer.close()
+
+
+def tail_alerts(
+    settings: Settings, from_beginning: bool, count: int | None, idle_s: float | None, as_json: bool
+) -> None:
+    """Print alerts until `count` are shown or none came for `idle_s` seconds; for ever without either."""
+    console = Console(highlight=False, soft_wrap=True)
+    shown, last_s = 0, monotonic_s()
+    for values in read_topic(settings, settings.topics.alerts, from_beginning):
+        for value in values:
+            if as_json:
+                sys.stdout.write(value.decode() + "\n")
+            else:
+                console.print(alert_text(msgspec.json.decode(value, type=Alert)))
+            shown += 1
+            last_s = monotonic_s()
+            if count is not None and shown >= count:
+                sys.stdout.flush()
+                return
+        sys.stdout.flush()
+        if idle_s is not None and monotonic_s() - last_s > idle_s:
+            return
+
+
+def alert_text(alert: Alert) -> str:
+    """Say an alert in a few lines, for a rich console; card numbers are masked."""
+    colour = "red" if alert.outcome == "decline" else "yellow"
+    entities = ", ".join(f"{name} {masked(text)}" for name, text in alert.entities.items())
+    head = (
+        f"[bold {colour}]{escape(alert.outcome.upper())}[/] {alert.risk_points} points "
+        f"({alert.score:.0%})  {alert.event_time[:19]}Z  {alert.amount:,.2f} {escape(alert.currency or '')}  "
+        f"[dim]{escape(alert.transaction_id)}[/]"
+    )
+    lines = [head, f"  {escape(entities)}"]
+    lines += [f"  - {escape(reason.text)} [dim](+{reason.contribution:.2f})[/]" for reason in alert.reasons]
+    return "\n".join(lines)

@@ -1,0 +1,54 @@
+"""Every metric, in one place: kind, unit and meaning. Updated once a batch; no ids in labels."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+STAGES = ("consume", "decode", "features", "score", "explain", "produce", "commit")
+
+
+class WorkerMetrics:
+    """The metrics of one worker process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        # Transactions that got a decision.
+        self.transactions = Counter("fraudstream_transactions", "Transactions decided", registry=r)
+        # Decisions by outcome; their sum is fraudstream_transactions_total.
+        self.decisions = Counter("fraudstream_decisions", "Decisions by outcome", ["outcome"], registry=r)
+        # Decisions whose outcome alerts.
+        self.alerts = Counter("fraudstream_alerts", "Alerts sent", registry=r)
+        # Messages that went to the dead letters, by the stage that refused them.
+        self.dead_letters = Counter("fraudstream_dead_letters", "Dead letters", ["stage"], registry=r)
+        # Rows flagged late, rows_capped or untracked.
+        self.flagged = Counter("fraudstream_flagged", "Decisions flagged", ["flag"], registry=r)
+        # Messages read again only to rebuild state.
+        self.replayed = Counter("fraudstream_replayed", "Transactions read silently", registry=r)
+        # Rows of one turn of the loop.
+        self.batch_rows = Histogram("fraudstream_batch_rows", "Rows a batch", buckets=_ROWS, registry=r)
+        # Time spent in each stage of the loop.
+        self.stage_seconds = Counter("fraudstream_stage_seconds", "Time by stage", ["stage"], registry=r)
+        # From the first message of a batch in hand to the last of its decisions handed to the producer.
+        self.batch_seconds = Histogram(
+            "fraudstream_batch_seconds", "Time a batch takes", buckets=_SECONDS, registry=r
+        )
+        # Messages known to wait in the assigned partitions.
+        self.lag = Gauge("fraudstream_lag_messages", "Messages waiting", registry=r)
+        # Event time of the newest transaction taken in, Unix seconds.
+        self.watermark = Gauge("fraudstream_watermark_seconds", "Newest event time", registry=r)
+        # Bytes of all feature state, room for growth included.
+        self.state_bytes = Gauge("fraudstream_state_bytes", "Bytes of feature state", registry=r)
+        # Entities kept, by kind.
+        self.entities = Gauge("fraudstream_entities", "Entities kept", ["entity"], registry=r)
+        # 1 once the worker serves, 0 while it rebuilds state.
+        self.ready = Gauge("fraudstream_ready", "1 when serving", registry=r)
+        # Always 1; its labels name the model that scores.
+        self.model_info = Gauge("fraudstream_model_info", "The scoring model", ["model"], registry=r)
+
+    def exposition(self) -> bytes:
+        """Return all of it in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,110 @@
+"""Wire structs: what is read from and written to the topics, as JSON.
+
+The transaction's struct is made from the user's event type; the others are fixed, and fields are only
+ever added to them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from fraudstream.event import EventType, Field
+
+_WIRE_TYPES: dict[str, Any] = {
+    "id": str | int,
+    "category": str | int,
+    "timestamp": int | float | str,
+    "amount": int | float | str,
+    "integer": int,
+    "number": int | float,
+    "boolean": bool,
+}
+
+
+def transaction_struct(event: EventType) -> type[msgspec.Struct]:
+    """Return the struct that one transaction of this event type decodes to; unknown keys are ignored."""
+    fields: list[Any] = [_declared(name, field) for name, field in event.fields.items()]
+    renamed = {name: event.source_of(name) for name in event.fields}
+    return msgspec.defstruct("Transaction", fields, rename=renamed, kw_only=True, gc=False, frozen=False)
+
+
+def _declared(name: str, field: Field) -> Any:
+    wire = _WIRE_TYPES[field.type]
+    return (name, wire) if field.required else (name, wire | None, None)
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One for every transaction.
+
+    Attributes:
+        event_time_ms: Unix milliseconds UTC.
+        score: calibrated probability of fraud, 0 to 1.
+        risk_points: 0 to 1000, tied to the false-positive rate (990 is 0.1 %).
+        model: name/version that scored.
+        flags: what an analyst should know of the inputs: `late`, `rows_capped`, `untracked`.
+    """
+
+    transaction_id: str
+    event_time_ms: int
+    outcome: str
+    score: float
+    risk_points: int
+    model: str
+    flags: tuple[str, ...] = ()
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """One feature's part in a score.
+
+    Attributes:
+        value: the feature's value; None where it is missing.
+        contribution: its part of the raw score (log odds); all contributions and the base add up.
+        text: the same in plain words.
+    """
+
+    feature: str
+    value: float | None
+    contribution: float
+    text: str
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """The decision of an alerting outcome, with its explanation.
+
+    Attributes:
+        entities: the entities the transaction names, by kind.
+        amount: in major units of `currency`.
+        raw_score: log odds; equals `base` plus the contributions of `reasons` plus `rest`.
+    """
+
+    transaction_id: str
+    event_time_ms: int
+    event_time: str
+    outcome: str
+    score: float
+    risk_points: int
+    model: str
+    flags: tuple[str, ...]
+    entities: dict[str, str]
+    amount: float
+    currency: str | None
+    raw_score: float
+    base: float
+    rest: float
+    reasons: list[Reason]
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome that became known.
+
+    Attributes:
+        known_at: Unix milliseconds UTC at which it was known.
+        source: who says so (`chargeback`, `customer_report`, `analyst`, ...).
+    """
+
+    transaction_id: str
+    label: Literal["fraud", "legit"]
+    known_at: int
+    source: str = ""

@@ -1,0 +1,9 @@
+"""Models on disk: bundles and the aliases that name the one in use.
+
+`models/<name>/<version>/` is a bundle, `models/<name>/aliases.json` maps `champion` (and others) to versions.
+"""
+
+from fraudstream.registry.bundle import BundleReport, read_bundle, verify_bundle, write_bundle
+from fraudstream.registry.registry import Registry
+
+__all__ = ["BundleReport", "Registry", "read_bundle", "verify_bundle", "write_bundle"]

@@ -1,0 +1,143 @@
+"""A model in memory: LightGBM's booster, its calibration, and its risk points.
+
+Score points up: high is fraud. `raw` is the booster's log odds; the probability is raw through the isotonic
+calibrator's knots (`numpy.interp` equals scikit-learn's prediction); risk points are raw through knots that
+are tied to the false-positive rate of the validation window (`POINTS_FPR`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+
+from fraudstream.batch import Float64, Int64
+from fraudstream.errors import ModelError
+from fraudstream.features import Catalog
+
+# Risk points -> share of legitimate transactions that reach them: Fraud Detector's table, continued.
+POINTS_FPR: tuple[tuple[int, float], ...] = (
+    (600, 0.10), (700, 0.07), (775, 0.05), (860, 0.03), (900, 0.02), (950, 0.01), (975, 0.005),
+    (990, 0.001), (999, 0.0001),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Knots:
+    """A piecewise-linear function: y at ascending x."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+
+    def at(self, values: Float64) -> Float64:
+        """Return the function at each value, [n]; flat beyond the ends."""
+        result: Float64 = np.interp(values, self.x, self.y)
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParts:
+    """What a bundle holds of a model.
+
+    Attributes:
+        version: `name/version`, as decisions carry it.
+        booster_text: LightGBM's own text format; its hash was checked before it comes here.
+        feature_names, feature_ids: in the booster's order.
+        calibration: raw score -> probability.
+        points: raw score -> risk points.
+    """
+
+    version: str
+    booster_text: str
+    feature_names: tuple[str, ...]
+    feature_ids: tuple[str, ...]
+    calibration: Knots
+    points: Knots
+
+
+@dataclass(slots=True)
+class Model:
+    """A loaded model, bound to the catalogue whose X it is given."""
+
+    parts: ModelParts
+    catalog: Catalog
+    columns: Int64 = field(init=False)
+    _booster: Any = field(init=False, repr=False)
+    _whole: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.columns = bind(self.parts, self.catalog)
+        self._booster = lgb.Booster(model_str=self.parts.booster_text)
+        self._whole = bool(np.array_equal(self.columns, np.arange(len(self.catalog))))
+
+    def select(self, X: Float64) -> Float64:
+        """Return the model's columns of the catalogue's X, [n, model features]."""
+        return X if self._whole else np.ascontiguousarray(X[:, self.columns])
+
+    def raw_scores(self, X: Float64) -> Float64:
+        """Return the log odds of fraud, [n], for the catalogue's X."""
+        scores: Float64 = self._booster.predict(
+            self.select(X), raw_score=True, num_threads=1, validate_features=False
+        )
+        return scores
+
+    def contributions(self, X: Float64) -> Float64:
+        """Return each feature's part of the raw score and, last, the base, [n, model features + 1]."""
+        parts: Float64 = self._booster.predict(self.select(X), pred_contrib=True, num_threads=1)
+        return parts
+
+    def probabilities(self, raw: Float64) -> Float64:
+        """Return the calibrated probability of fraud, [n]."""
+        return self.parts.calibration.at(raw)
+
+    def risk_points(self, raw: Float64) -> Int64:
+        """Return the risk points 0 to 1000, [n]."""
+        return np.floor(self.parts.points.at(raw)).astype(np.int64)
+
+
+def bind(parts: ModelParts, catalog: Catalog) -> Int64:
+    """Return the column of the catalogue for each of the model's features.
+
+    Raises:
+        ModelError: naming the first feature that the catalogue does not have, or defines otherwise.
+    """
+    column = {feature.name: i for i, feature in enumerate(catalog.features)}
+    for name, wanted in zip(parts.feature_names, parts.feature_ids, strict=True):
+        if name not in column:
+            raise ModelError(
+                f"model {parts.version} needs the feature {name}, which the catalogue does not declare; "
+                "declare it under [[features]], or train a model with `fraudstream train`"
+            )
+        if catalog.features[column[name]].id != wanted:
+            raise ModelError(
+                f"model {parts.version} was trained with another definition of {name} "
+                f"(id {wanted}, here {catalog.features[column[name]].id}); train anew with `fraudstream train`"
+            )
+    return np.array([column[name] for name in parts.feature_names], np.int64)
+
+
+def points_knots(legitimate_raw: Float64) -> Knots:
+    """Tie risk points to the false-positive rate among these legitimate transactions' raw scores.
+
+    A threshold stands just above the score that one more transaction would let through, so the promised rate
+    is never exceeded on these rows. Rates finer than one in the number of rows are continued in a straight
+    line from the last two supported ones.
+    """
+    descending = np.sort(legitimate_raw)[::-1]
+    n = len(descending)
+    x, y = [float(descending[-1])], [0.0]
+    for points, rate in POINTS_FPR:
+        passed = int(rate * n)
+        if passed >= 1 or len(x) < 3:
+            threshold = float(np.nextafter(descending[min(passed, n - 1)], np.inf))
+        else:
+            slope = (x[-1] - x[-2]) / (y[-1] - y[-2])
+            threshold = x[-1] + slope * (points - y[-1])
+        x.append(max(threshold, float(np.nextafter(x[-1], np.inf))))
+        y.append(float(points))
+    x.append(x[-1] + max(x[-1] - x[-2], 1.0))
+    y.append(1000.0)
+    return Knots(x, y)

@@ -1,0 +1,293 @@
+"""Settings, read once: flag, then `FRAUDSTREAM_SECTION__KEY`, then the TOML file, then `defaults.toml`.
+
+The only module that knows the name of an environment variable. librdkafka's own names stand verbatim under
+`[kafka]` (every client), `[kafka_consumer]` and `[kafka_producer]`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from fraudstream.errors import ConfigError
+from fraudstream.event import EventType, Field, check_event, parse_duration_ms
+
+ENV_PREFIX = "FRAUDSTREAM_"
+ENV_CONFIG = "FRAUDSTREAM_CONFIG"
+_SECRET = re.compile(r"password|secret|\.key|token|sasl\.username|oauthbearer", re.IGNORECASE)
+
+T = TypeVar("T")
+Count = Annotated[int, Meta(ge=1)]
+Points = Annotated[int, Meta(ge=0, le=1000)]
+
+
+class FeatureGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One `[[features]]` table: every aggregate over every window of one entity."""
+
+    entity: str
+    aggregates: list[str]
+    of: str | list[str] = ""
+    windows: list[str] = []
+    baseline: str = ""
+
+
+class StateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[state]`: what bounds the windows' memory."""
+
+    lateness: str
+    rows_max: Annotated[int, Meta(ge=1, le=65_536)]
+    entities_max: Annotated[int, Meta(ge=1, le=200_000_000)]
+
+    @property
+    def lateness_ms(self) -> int:
+        """Return how much later than its entity's newest row a row may come, in milliseconds."""
+        return parse_duration_ms(self.lateness, "state.lateness")
+
+
+class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One `[[outcomes]]` table: what is decided from these risk points on."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    points_min: Points
+    alert: bool = False
+
+
+class DecisionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[decisions]`: the outcome below every threshold."""
+
+    otherwise: str
+
+
+class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[model]`: which model scores; `version` is an alias or a version."""
+
+    registry: str
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    version: str
+
+
+class LabelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[labels]`: when silence means legitimate."""
+
+    maturity: str
+
+    @property
+    def maturity_ms(self) -> int:
+        """Return the age at which an unlabelled transaction counts as legitimate, in milliseconds."""
+        return parse_duration_ms(self.maturity, "labels.maturity")
+
+
+class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[training]`: the windows and the size of a model."""
+
+    days: Count
+    gap_days: Annotated[int, Meta(ge=0)]
+    validation_days: Count
+    trees_max: Annotated[int, Meta(ge=1, le=2000)]
+    leaves_max: Annotated[int, Meta(ge=2, le=64)]
+    learning_rate: Annotated[float, Meta(gt=0, le=1)]
+    seed: int
+    negatives_max: Count
+
+
+class TopicSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[topics]`: their names, and how `topics create` makes them."""
+
+    transactions: str
+    labels: str
+    decisions: str
+    alerts: str
+    dlq: str
+    partitions: Count
+    replication: Count
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[worker]`: the micro-batch loop and its web port."""
+
+    group: str
+    batch_rows_max: Annotated[int, Meta(ge=1, le=65_536)]
+    poll_timeout_ms: Annotated[int, Meta(ge=1, le=10_000)]
+    commit_interval_ms: Annotated[int, Meta(ge=1, le=60_000)]
+    dead_letter_rate_max: Annotated[float, Meta(gt=0, le=1)]
+    dead_letter_window: Count
+    reasons_max: Annotated[int, Meta(ge=1, le=50)]
+    warm: str
+    web_host: str
+    web_port: Annotated[int, Meta(ge=0, le=65_535)]
+
+
+KafkaConfig = dict[str, str | int | float | bool]
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All settings, checked. Build them with `load_settings`."""
+
+    event: EventType
+    features: list[FeatureGroup]
+    state: StateSettings
+    decisions: DecisionSettings
+    outcomes: list[Outcome]
+    model: ModelSettings
+    labels: LabelSettings
+    training: TrainingSettings
+    topics: TopicSettings
+    worker: WorkerSettings
+    kafka: KafkaConfig
+    kafka_consumer: KafkaConfig
+    kafka_producer: KafkaConfig
+
+    def shown(self) -> dict[str, Any]:
+        """Return the settings as plain data with secrets hidden."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        for section in ("kafka", "kafka_consumer", "kafka_producer"):
+            plain[section] = {k: "***" if _SECRET.search(k) else v for k, v in plain[section].items()}
+        return plain
+
+    def __repr__(self) -> str:
+        return f"Settings({self.shown()!r})"
+
+
+def load_settings(
+    path: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Return the checked settings.
+
+    Args:
+        path: the TOML file; else the variable FRAUDSTREAM_CONFIG, else `fraudstream.toml` if it is there.
+        overrides: flags, by dotted key (`{"worker.group": "x"}`); None values are passed over.
+        environment: in the place of `os.environ`.
+
+    Raises:
+        ConfigError: with one line that names key, value and accepted form.
+    """
+    environment = os.environ if environment is None else environment
+    merged = tomllib.loads(resources.files("fraudstream").joinpath("defaults.toml").read_text("utf-8"))
+    chosen = path or _path_from(environment)
+    if chosen is not None:
+        _merge(merged, _read_toml(chosen))
+    _apply_environment(merged, environment)
+    for dotted, value in (overrides or {}).items():
+        if value is not None:
+            section, key = dotted.split(".", 1)
+            merged.setdefault(section, {})[key] = value
+    return _checked(merged)
+
+
+def _path_from(environment: Mapping[str, str]) -> Path | None:
+    if named := environment.get(ENV_CONFIG):
+        return Path(named)
+    local = Path("fraudstream.toml")
+    return local if local.is_file() else None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a TOML file with -c") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text; give a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+
+
+def _merge(base: dict[str, Any], upper: dict[str, Any]) -> None:
+    for section, value in upper.items():
+        below = base.get(section)
+        if not (isinstance(value, dict) and isinstance(below, dict)):
+            base[section] = value
+            continue
+        for key, entry in value.items():
+            below[key] = entry
+    if "event" in upper and "fields" in upper["event"] and "entities" not in upper["event"]:
+        raise ConfigError("event.entities: missing; new fields need entities that name them")
+
+
+def _apply_environment(merged: dict[str, Any], environment: Mapping[str, str]) -> None:
+    for name, text in environment.items():
+        if not name.startswith(ENV_PREFIX) or "__" not in name:
+            continue
+        section, key = name[len(ENV_PREFIX) :].lower().split("__", 1)
+        if section not in merged:
+            raise ConfigError(f"{name}: there is no section [{section}]; sections are {', '.join(merged)}")
+        if section.startswith("kafka"):
+            key = key.replace("_", ".")
+        if isinstance(merged[section], dict):
+            merged[section][key] = _typed(text)
+
+
+def _typed(text: str) -> Any:
+    """Read a variable's text as JSON where it is JSON (numbers, true, lists), else as text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _checked(merged: dict[str, Any]) -> Settings:
+    fields = merged["event"].get("fields") if isinstance(merged["event"], dict) else None
+    for name, field in fields.items() if isinstance(fields, dict) else ():
+        _converted(field, Field, f"event.fields.{name}.")  # one by one: an error then names its field
+    settings = _converted(merged, Settings, "")
+    check_event(settings.event)
+    _ = settings.state.lateness_ms, settings.labels.maturity_ms
+    _check_outcomes(settings)
+    if not str(settings.kafka.get("bootstrap.servers", "")):
+        raise ConfigError('kafka."bootstrap.servers": missing; give "host:port,host:port"')
+    return settings
+
+
+def _converted(plain: Any, kind: type[T], prefix: str) -> T:
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(prefix + _one_line(str(error), plain)) from None
+
+
+def _check_outcomes(settings: Settings) -> None:
+    names = [outcome.name for outcome in settings.outcomes] + [settings.decisions.otherwise]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"outcomes: names must differ, given are {', '.join(names)}")
+    points = [outcome.points_min for outcome in settings.outcomes]
+    if points != sorted(points, reverse=True) or len(set(points)) < len(points):
+        raise ConfigError(f"outcomes: points_min must fall from one outcome to the next, given are {points}")
+
+
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<kind>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.+)`")
+_MISSING = re.compile(r"Object missing required field `(.+)`")
+
+
+def _one_line(message: str, merged: Any) -> str:
+    match = _AT.match(message)
+    assert match is not None
+    path = (match["path"] or "").lstrip(".").replace("[...]", "")
+    what = match["what"]
+    prefix = f"{path}." if path else ""
+    if unknown := _UNKNOWN.match(what):
+        return f"{prefix}{unknown[1]}: unknown setting; `fraudstream config show` lists the known ones"
+    if missing := _MISSING.match(what):
+        return f"{prefix}{missing[1]}: missing"
+    return f"{path} = {_value_at(path, merged)}: {what[0].lower()}{what[1:].replace('`', '')}"
+
+
+def _value_at(path: str, merged: Any) -> str:
+    value = merged
+    try:
+        for part in re.findall(r"[^.\[\]]+", path):
+            value = value[int(part)] if isinstance(value, list) else value[part]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return "..."
+    return "***" if _SECRET.search(path) else json.dumps(value, default=str)

@@ -1,0 +1,111 @@
+"""A world -> files or topics."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from confluent_kafka import Producer
+
+from fraudstream.bus.kafka import FLUSH_TIMEOUT_S, client_config
+from fraudstream.clock import monotonic_s
+from fraudstream.errors import BusError
+from fraudstream.settings import Settings
+from fraudstream.simulate.simulation import World
+
+_SLICE_ROWS = 10_000
+_TICK_S = 0.002
+
+
+def write_world(world: World, folder: Path, file_format: str) -> None:
+    """Write transactions/, labels/ and truth/ as Parquet or NDJSON, one file each."""
+    for name in ("transactions", "labels", "truth"):
+        where = folder / name
+        where.mkdir(parents=True, exist_ok=True)
+        table = getattr(world, name)
+        if file_format == "parquet":
+            pq.write_table(table, where / f"{name}.parquet", compression="zstd")
+        else:
+            _write_ndjson(table, where / f"{name}.ndjson")
+
+
+def _write_ndjson(table: pa.Table, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for part in table.to_batches(_SLICE_ROWS):
+            for row in part.to_pylist():
+                file.write(json.dumps(row) + "\n")
+
+
+def messages(table: pa.Table, key: str) -> Any:
+    """Yield (key, value, event time in ms) of each transaction."""
+    for part in table.to_batches(_SLICE_ROWS):
+        for row in part.to_pylist():
+            yield row[key].encode(), json.dumps(row).encode(), row["event_time"]
+
+
+def send_world(
+    world: World,
+    settings: Settings,
+    rate: float | None,
+    speed: float | None,
+    advance: Callable[[int], None],
+) -> int:
+    """Send the transactions, then all labels; return how many transactions were acknowledged.
+
+    Args:
+        rate: transactions a second; None with `speed` None: as fast as it goes.
+        speed: seconds of event time a second.
+
+    Raises:
+        BusError: something was not acknowledged.
+    """
+    producer, failed = Producer(client_config(settings, "producer")), []
+
+    def report(error: Any, message: Any) -> None:
+        if error is not None:
+            failed.append(error.str())
+
+    topic, sent, began_s = settings.topics.transactions, 0, monotonic_s()
+    first_ms: int | None = None
+    for key, value, time_ms in messages(world.transactions, "card_id"):
+        first_ms = time_ms if first_ms is None else first_ms
+        due_s = _due_s(sent, time_ms - first_ms, rate, speed)
+        while monotonic_s() - began_s < due_s:
+            producer.poll(0)
+            time.sleep(_TICK_S)
+        _produce(producer, topic, value, key, report)
+        sent += 1
+        if sent % 1000 == 0:
+            advance(1000)
+            producer.poll(0)
+    columns = (world.transactions[name].to_pylist() for name in ("transaction_id", "card_id"))
+    card_of = dict(zip(*columns, strict=True))
+    for label in world.labels.to_pylist():
+        key = card_of[label["transaction_id"]].encode()
+        _produce(producer, settings.topics.labels, json.dumps(label).encode(), key, report)
+    left = producer.flush(FLUSH_TIMEOUT_S)
+    if failed or left:
+        raise BusError(
+            f"{len(failed) + left} messages were not delivered: {failed[0] if failed else 'timed out'}"
+        )
+    return sent
+
+
+def _due_s(sent: int, event_ms: int, rate: float | None, speed: float | None) -> float:
+    if rate is not None:
+        return sent / rate
+    return event_ms / 1000 / speed if speed is not None else 0.0
+
+
+def _produce(producer: Producer, topic: str, value: bytes, key: bytes | None, report: Any) -> None:
+    while True:
+        try:
+            producer.produce(topic, value, key, on_delivery=report)
+            return
+        except BufferError:
+            producer.poll(0.1)

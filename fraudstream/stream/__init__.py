@@ -1,0 +1,1 @@
+"""The online ends: the micro-batch loop, what it publishes, and Faust that hosts it."""

@@ -1,0 +1,102 @@
+"""Settings -> a worker on Kafka: warms the kernels and the state, waits for the broker, checks the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from fraudstream.batch import MISSING, TransactionBatch
+from fraudstream.bus.files import read_transactions
+from fraudstream.bus.kafka import KafkaSink, KafkaSource, wait_for_topics
+from fraudstream.clock import monotonic_s
+from fraudstream.decode import Decoder
+from fraudstream.errors import ModelError
+from fraudstream.features import Catalog, FeatureEngine, build_catalog
+from fraudstream.metrics import STAGES, WorkerMetrics
+from fraudstream.registry import Registry, verify_bundle
+from fraudstream.scoring import Model, ModelParts, Pipeline, Policy
+from fraudstream.scoring.model import bind
+from fraudstream.settings import Settings
+from fraudstream.stream.worker import Worker
+
+log = structlog.get_logger("worker")
+
+
+def load_model(settings: Settings, catalog: Catalog) -> ModelParts:
+    """Read the model that the settings name, after a child process has loaded it.
+
+    Raises:
+        ModelError: naming what is wrong and what to run.
+    """
+    registry = Registry(Path(settings.model.registry), settings.model.name)
+    path = registry.path_of(settings.model.version)
+    report = verify_bundle(path)
+    if report.problems:
+        raise ModelError(report.problems[0])
+    _, parts = registry.read(path.name)
+    bind(parts, catalog)
+    return parts
+
+
+def warm_kernels(catalog: Catalog, settings: Settings) -> None:
+    """Compile (or load from the cache) every kernel on a few rows of a throw-away engine."""
+    engine = FeatureEngine(catalog, settings.state)
+    rows = 4
+    texts: list[str | None] = [str(row) for row in range(rows)]
+    fields = settings.event.fields.items()
+    batch = TransactionBatch(
+        ids=[str(row) for row in range(rows)],
+        time_ms=np.arange(rows, dtype=np.int64),
+        measures={n: np.full(rows, MISSING) for n, f in fields if f.type not in ("id", "category")},
+        texts={n: texts for n, f in fields if f.type in ("id", "category")},
+        partition=np.zeros(rows, np.int64),
+        offset=np.arange(rows, dtype=np.int64),
+        source_row=np.arange(rows, dtype=np.int64),
+    )
+    engine.observe(batch)
+    engine.absorb(batch)
+
+
+def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], bool]) -> Worker | None:
+    """Return a worker on Kafka that is ready to step; None when stopped before."""
+    catalog = build_catalog(settings.features, settings.event)
+    parts = load_model(settings, catalog)
+    model = Model(parts, catalog)
+    policy = Policy(tuple(settings.outcomes), settings.decisions.otherwise)
+    for stage in STAGES:
+        metrics.stage_seconds.labels(stage).inc(0)
+    warm_kernels(catalog, settings)
+    log.info("kernels_warm", features=len(catalog), model=parts.version)
+    topics = settings.topics
+    wait_for_topics(settings, [topics.transactions, topics.decisions, topics.alerts, topics.dlq], stop)
+    if stop():
+        return None
+
+    def warmed() -> FeatureEngine:
+        engine = FeatureEngine(catalog, settings.state)
+        if settings.worker.warm:
+            _absorb_files(engine, Path(settings.worker.warm), settings)
+        return engine
+
+    return Worker(
+        settings,
+        warmed,
+        lambda engine: Pipeline(engine, model, policy),
+        KafkaSource(settings),
+        KafkaSink(settings),
+        metrics,
+    )
+
+
+def _absorb_files(engine: FeatureEngine, path: Path, settings: Settings) -> None:
+    started_s, rows = monotonic_s(), 0
+    decoder = Decoder(settings.event, engine.catalog.fields_used)
+    for batch, rejected in read_transactions(path, decoder):
+        engine.absorb(batch)
+        rows += len(batch)
+        for bad in rejected:
+            log.warning("history_row_skipped", file=bad.file, row=bad.row, error=str(bad.error))
+    log.info("history_absorbed", transactions=rows, seconds=round(monotonic_s() - started_s, 2))

@@ -1,0 +1,171 @@
+"""Faust hosts the loop: it gives threads, signals, timers, supervision and the web server.
+
+Transactions never pass through Faust's agents or tables (docs/decisions/0002): its Kafka side stays off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import faust
+import structlog
+from faust.app.base import BootStrategy
+from faust.web import Request, Response, View
+from mode import Service
+from mode.threads import ServiceThread
+
+from fraudstream.clock import monotonic_s
+from fraudstream.errors import FraudstreamError
+from fraudstream.metrics import WorkerMetrics
+from fraudstream.settings import Settings
+from fraudstream.stream.worker import Worker
+
+log = structlog.get_logger("worker")
+
+STALLED_AFTER_S = 60.0
+
+Build = Callable[[WorkerMetrics, Callable[[], bool]], Worker | None]
+
+
+class _Boot(BootStrategy):
+    enable_kafka = False
+
+
+class HotThread:
+    """What the web server may know of the thread that does the work."""
+
+    def __init__(self) -> None:
+        self.metrics = WorkerMetrics()
+        self.worker: Worker | None = None
+        self.failure: BaseException | None = None
+        self.turned_s = monotonic_s()
+        self.halt = threading.Event()
+
+    def live(self) -> bool:
+        """Tell whether the loop still turns; building counts, within the same limit after a start."""
+        return self.failure is None and (
+            self.worker is None or monotonic_s() - self.turned_s < STALLED_AFTER_S
+        )
+
+    def ready(self) -> bool:
+        """Tell whether transactions are being decided."""
+        return self.live() and self.worker is not None and self.worker.ready
+
+
+def create_app(settings: Settings, build: Build) -> faust.App:
+    """Return the Faust app that runs the worker which `build` makes.
+
+    Args:
+        build: called once in the hot thread with the metrics and a way to ask whether to stop; returns None
+            when it was stopped before it was done.
+    """
+    app = faust.App(
+        settings.worker.group,
+        broker="kafka://" + str(settings.kafka["bootstrap.servers"]).split(",", maxsplit=1)[0],
+        store="memory://",
+        datadir=os.path.join(tempfile.gettempdir(), f"fraudstream-faust-{os.getpid()}"),
+        web_host=settings.worker.web_host,
+        web_bind=settings.worker.web_host,
+        web_port=settings.worker.web_port,
+        web_enabled=settings.worker.web_port > 0,
+        autodiscover=False,
+    )
+    app.BootStrategy = _Boot
+    app.boot_strategy = _Boot(app)
+    hot = HotThread()
+    app.hot = hot
+    _add_service(app, hot, build)
+    _add_pages(app, hot)
+    return app
+
+
+def _add_service(app: faust.App, hot: HotThread, build: Build) -> None:
+    @app.service
+    class Loop(ServiceThread):
+        """The hot thread."""
+
+        async def stop(self) -> None:
+            hot.halt.set()
+            await super().stop()
+
+        @Service.task
+        async def _run(self) -> None:
+            worker = None
+            try:
+                worker = build(hot.metrics, hot.halt.is_set)
+                hot.worker = worker
+                announced = False
+                while worker is not None and not hot.halt.is_set():
+                    worker.step()
+                    hot.turned_s = monotonic_s()
+                    if worker.ready != announced:
+                        announced = worker.ready
+                        log.info("worker_ready" if announced else "worker_rebuilding")
+                    await asyncio.sleep(0)  # lets the thread hear that it shall stop
+            except Exception as error:  # whatever it is, the process must end, and say why
+                self._failed(error)
+            finally:
+                if worker is not None:
+                    self._finish(worker)
+
+        def _finish(self, worker: Worker) -> None:
+            try:
+                worker.close()
+            except FraudstreamError as error:
+                if hot.failure is None:
+                    self._failed(error)
+            else:
+                log.info("worker_stopped", lag=None if hot.failure else 0)
+
+        def _failed(self, error: Exception) -> None:
+            hot.failure = error
+            if isinstance(error, FraudstreamError):
+                log.error("worker_failed", error=str(error))
+            else:
+                log.exception("worker_failed", error=repr(error))
+            root = self.beacon.root
+            if root is not None:
+                root.data.crash_reason = error  # Faust's worker then exits with 1
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _add_pages(app: faust.App, hot: HotThread) -> None:
+    def answer(view: View, healthy: bool, body: dict[str, Any]) -> Response:
+        return view.text(
+            json.dumps(body) + "\n", content_type="application/json", status=200 if healthy else 503
+        )
+
+    @app.page("/metrics")
+    class Metrics(View):
+        async def get(self, request: Request) -> Response:
+            return self.bytes(hot.metrics.exposition(), content_type="text/plain")
+
+    @app.page("/livez")
+    class Live(View):
+        async def get(self, request: Request) -> Response:
+            return answer(self, hot.live(), {"live": hot.live()})
+
+    @app.page("/readyz")
+    class Ready(View):
+        async def get(self, request: Request) -> Response:
+            state: dict[str, Any] = {"ready": hot.ready(), "live": hot.live()}
+            if hot.worker is not None:
+                state |= hot.worker.progress()
+            return answer(self, hot.ready(), state)
+
+
+def run_app(app: faust.App) -> int:
+    """Run the app as Faust's own command line would; return the exit code."""
+    worker = faust.Worker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
+    with contextlib.suppress(SystemExit):  # Faust ends so, whatever the reason
+        worker.execute_from_commandline()
+    failure = app.hot.failure
+    return getattr(failure, "exit_code", 1) if failure is not None else 0

@@ -1,0 +1,1 @@
+"""The offline ends: replay of files, training sets as of an instant, training."""

@@ -1,0 +1,94 @@
+"""Training sets as of an instant: nothing that became known later is in them.
+
+A transaction is mature when `labels.maturity` has passed since it: by then silence means legitimate. Of
+younger transactions only the frauds would be known, so all of them are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fraudstream.batch import Float64, Int64, TransactionBatch
+from fraudstream.bus.files import read_table
+from fraudstream.clock import iso
+from fraudstream.errors import ConfigError
+from fraudstream.features import FeatureEngine
+from fraudstream.training.replay import Advance, observe_files
+
+LABEL_COLUMNS = {"transaction_id": pa.string(), "label": pa.string(), "known_at": pa.int64()}
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Transactions with their features and what was known of them.
+
+    Attributes:
+        X: [n, features] of the catalogue.
+        fraud: [n]; time_ms: [n].
+        rejected: rows of the files that are not transactions.
+    """
+
+    X: Float64
+    fraud: npt.NDArray[np.bool_]
+    time_ms: Int64
+    rejected: int
+
+    def between(self, start_ms: int, end_ms: int) -> Dataset:
+        """Return the transactions of [start, end)."""
+        rows = (self.time_ms >= start_ms) & (self.time_ms < end_ms)
+        return Dataset(self.X[rows], self.fraud[rows], self.time_ms[rows], 0)
+
+
+def labels_as_of(path: Path, as_of_ms: int) -> dict[str, bool]:
+    """Return what was known at an instant: fraud or not by transaction id; the latest label counts.
+
+    Raises:
+        ConfigError: a label is neither `fraud` nor `legit`.
+    """
+    table = read_table(path, LABEL_COLUMNS)
+    table = table.filter(pa.compute.less_equal(table["known_at"], as_of_ms)).sort_by("known_at")
+    kinds = set(pa.compute.unique(table["label"]).to_pylist()) - {"fraud", "legit"}
+    if kinds:
+        raise ConfigError(f'{path}: label {sorted(map(str, kinds))[0]!r}: give "fraud" or "legit"')
+    labels = zip(table["transaction_id"].to_pylist(), table["label"].to_pylist(), strict=True)
+    return {transaction_id: label == "fraud" for transaction_id, label in labels}
+
+
+def dataset_as_of(
+    transactions: Path,
+    labels: dict[str, bool],
+    engine: FeatureEngine,
+    window_ms: tuple[int, int],
+    advance: Advance,
+) -> Dataset:
+    """Replay the transactions and keep those of [start, end), with their labels.
+
+    Raises:
+        ConfigError: none lies in the window.
+    """
+    start_ms, end_ms = window_ms
+
+    def wanted(batch: TransactionBatch) -> bool:
+        return bool(((batch.time_ms >= start_ms) & (batch.time_ms < end_ms)).any())
+
+    parts: list[tuple[Float64, npt.NDArray[np.bool_], Int64]] = []
+    rejected = 0
+    for seen in observe_files(transactions, engine, wanted, advance):
+        rejected += len(seen.rejected)
+        batch = seen.batch
+        rows = np.flatnonzero((batch.time_ms >= start_ms) & (batch.time_ms < end_ms))
+        if len(rows):
+            fraud = np.array([labels.get(batch.ids[i], False) for i in rows.tolist()])
+            parts.append((seen.observed.X[rows], fraud, batch.time_ms[rows]))
+    if not parts:
+        raise ConfigError(
+            f"{transactions}: no transaction between {iso(start_ms)} and {iso(end_ms)}, the mature ones to learn "
+            "from; give earlier transactions, a later --as-of, or a shorter labels.maturity"
+        )
+    X, fraud, time_ms = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Dataset(X, fraud, time_ms, rejected)

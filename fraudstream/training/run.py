@@ -1,0 +1,95 @@
+"""Training and replay as a person starts them: settings and paths in, files and a summary out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fraudstream.bus.files import read_table
+from fraudstream.clock import iso, now_ms
+from fraudstream.errors import ConfigError
+from fraudstream.features import FeatureEngine, build_catalog
+from fraudstream.registry import Registry, write_bundle
+from fraudstream.scoring import Model, Pipeline, Policy
+from fraudstream.settings import Settings
+from fraudstream.training.dataset import LABEL_COLUMNS, dataset_as_of, labels_as_of
+from fraudstream.training.replay import Advance, replay_to_parquet
+from fraudstream.training.train import Windows, train
+
+
+def train_from_files(
+    settings: Settings,
+    transactions: Path,
+    labels: Path,
+    as_of_ms: int | None,
+    promote: bool,
+    advance: Advance,
+) -> dict[str, Any]:
+    """Train on files and write the bundle; return what a machine wants to know of it.
+
+    Args:
+        as_of_ms: nothing known later is used; None: the newest label's instant.
+        promote: make it the champion; the first model of a name always is.
+    """
+    catalog = build_catalog(settings.features, settings.event)
+    registry = Registry(Path(settings.model.registry), settings.model.name)
+    if as_of_ms is None:
+        as_of_ms = _newest_label(labels)
+    windows = Windows.before(as_of_ms, settings.labels.maturity_ms, settings.training)
+    known = labels_as_of(labels, as_of_ms)
+    engine = FeatureEngine(catalog, settings.state)
+    data = dataset_as_of(transactions, known, engine, (windows.train, windows.end), advance)
+    path = registry.next_path()
+    version = f"{registry.name}/{path.name}"
+    trained = train(data, catalog, windows, settings.training, version)
+    about = {
+        "created_at": iso(now_ms()),
+        "training": {"as_of": iso(as_of_ms), **trained.training},
+        "metrics": trained.metrics,
+    }
+    write_bundle(path, trained.parts, about, trained.golden, trained.report)
+    champion = promote or not registry.aliases()
+    if champion:
+        registry.promote(path.name)
+    return {
+        "path": str(path),
+        "model": version,
+        "champion": champion,
+        "as_of": iso(as_of_ms),
+        "metrics": trained.metrics,
+        "training": trained.training,
+    }
+
+
+def replay_files(
+    settings: Settings,
+    transactions: Path,
+    to: Path,
+    from_ms: int | None,
+    with_features: bool,
+    advance: Advance,
+) -> dict[str, Any]:
+    """Score files with the settings' model and write one row a transaction."""
+    if not to.parent.is_dir():
+        raise ConfigError(f"--to = {to}: the folder {to.parent} does not exist")
+    catalog = build_catalog(settings.features, settings.event)
+    registry = Registry(Path(settings.model.registry), settings.model.name)
+    _, parts = registry.read(settings.model.version)
+    policy = Policy(tuple(settings.outcomes), settings.decisions.otherwise)
+    pipeline = Pipeline(FeatureEngine(catalog, settings.state), Model(parts, catalog), policy)
+    counts, examples = replay_to_parquet(transactions, pipeline, to, from_ms, with_features, advance)
+    return {
+        "path": str(to),
+        "model": parts.version,
+        "transactions": counts.transactions,
+        "alerts": counts.alerts,
+        "rejected": counts.rejected,
+        "rejected_examples": [f"{bad.file} row {bad.row}: {bad.error}" for bad in examples],
+    }
+
+
+def _newest_label(labels: Path) -> int:
+    known_at = read_table(labels, LABEL_COLUMNS)["known_at"]
+    if not len(known_at):
+        raise ConfigError(f"{labels}: holds no label")
+    return int(max(known_at.to_pylist()))
