@@ -8,6 +8,7 @@ would let a crafted message swallow its neighbour.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fraudstream.batch import MISSING, Int64, TransactionBatch
-from fraudstream.errors import RecordError
+from fraudstream.errors import ConfigError, RecordError
 from fraudstream.event import FIXED_POINT_MAX, TEXT_TYPES, EventType, Field, parse_instant_ms
 from fraudstream.records import transaction_struct
 
@@ -51,6 +52,9 @@ class Decoder:
     Args:
         event: the declared event type.
         used: names of the fields that the batch shall carry; the roles and the entities always are.
+
+    Raises:
+        ConfigError: a field's default is not a value of that field.
     """
 
     def __init__(self, event: EventType, used: set[str]) -> None:
@@ -59,6 +63,8 @@ class Decoder:
         for entity in event.entities:
             carried.update(event.entity_fields(entity))
         self._fields = {n: f for n, f in event.fields.items() if n in carried | used}
+        for name, field in event.fields.items():
+            _check_default(name, field)
         self._json = msgspec.json.Decoder(transaction_struct(event))
 
     @property
@@ -183,6 +189,15 @@ class Decoder:
             found.setdefault(row, RecordError(path, reason))
 
 
+def _check_default(name: str, field: Field) -> None:
+    if field.default is None or field.type in TEXT_TYPES:
+        return
+    try:
+        _READERS[field.type](field.default, field)
+    except ValueError as error:
+        raise ConfigError(f"event.fields.{name}.default = {json.dumps(field.default)}: {error}") from None
+
+
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>\$.*)`)?$", re.DOTALL)
 _MISSING_FIELD = re.compile(r"Object missing required field `(.+)`")
 
@@ -202,7 +217,19 @@ def _decode_one(decode: Callable[[bytes], Any], value: bytes | None, limit: int)
     except msgspec.ValidationError as error:
         raise _located(str(error)) from None
     except msgspec.DecodeError as error:
+        if (name := _not_a_number(value)) is not None:
+            raise RecordError(f"$.{name}", "is NaN or infinite, which JSON does not know") from None
         raise RecordError("$", f"is not JSON: {error}") from None
+
+
+def _not_a_number(value: bytes) -> str | None:
+    """Return the first key with NaN or Infinity, if that is what keeps a message from being JSON."""
+    try:
+        plain = json.loads(value)  # reads what Python's own writer writes
+    except (ValueError, RecursionError):
+        return None
+    found = plain.items() if isinstance(plain, dict) else ()
+    return next((str(k) for k, v in found if isinstance(v, float) and not math.isfinite(v)), None)
 
 
 def _located(message: str) -> RecordError:
@@ -287,7 +314,8 @@ def _read_whole(values: Column, field: Field) -> Int64 | None:
         column = np.array(values, np.float64)
     except (ValueError, OverflowError):
         return None
-    scaled = np.rint(column * scale) + origin
+    with np.errstate(over="ignore"):  # 1e308 in cents is too large, which is said below
+        scaled = np.rint(column * scale) + origin
     if not bool(np.all((scaled >= low) & (scaled <= high))):
         return None
     return scaled.astype(np.int64)

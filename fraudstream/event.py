@@ -108,7 +108,7 @@ class EventType(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         return parse_duration_ms(self.future_tolerance, "event.future_tolerance")
 
 
-_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)")
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d|w)")
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
 
@@ -172,11 +172,16 @@ def _check_field(name: str, field: Field) -> None:
         raise ConfigError(f"{key}.decimals = {field.decimals}: 0 to 8, for an amount or a number")
     if field.values and field.type != "category":
         raise ConfigError(f"{key}.values: only a category has listed values")
+    if len(set(field.values)) < len(field.values):
+        raise ConfigError(f"{key}.values: values must differ, given are {_listed(field.values)}")
     if field.origin:
         _check_origin(key, field)
     if field.required and field.default is not None:
         raise ConfigError(f"{key}: a required field has no default; drop one of the two")
-    if field.default is not None and not isinstance(field.default, _DEFAULT_TYPES[field.type]):
+    fits = isinstance(field.default, _DEFAULT_TYPES[field.type])
+    if field.default is not None and (
+        not fits or isinstance(field.default, bool) != (field.type == "boolean")
+    ):
         raise ConfigError(f"{key}.default = {field.default!r}: not a value of type {field.type}")
 
 

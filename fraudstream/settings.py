@@ -10,24 +10,24 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import Meta
 
 from fraudstream.errors import ConfigError
-from fraudstream.event import EventType, Field, check_event, parse_duration_ms
+from fraudstream.event import EventType, Field, FieldType, check_event, parse_duration_ms
 
 ENV_PREFIX = "FRAUDSTREAM_"
 ENV_CONFIG = "FRAUDSTREAM_CONFIG"
-_SECRET = re.compile(r"password|secret|\.key|token|sasl\.username|oauthbearer", re.IGNORECASE)
+_SECRET = re.compile(r"password|secret|[._]key|token|sasl\.username|oauthbearer", re.IGNORECASE)
 
-T = TypeVar("T")
 Count = Annotated[int, Meta(ge=1)]
 Points = Annotated[int, Meta(ge=0, le=1000)]
+TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 
 
 class FeatureGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,7 +64,7 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class DecisionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[decisions]`: the outcome below every threshold."""
 
-    otherwise: str
+    otherwise: Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -102,11 +102,11 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 class TopicSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[topics]`: their names, and how `topics create` makes them."""
 
-    transactions: str
-    labels: str
-    decisions: str
-    alerts: str
-    dlq: str
+    transactions: TopicName
+    labels: TopicName
+    decisions: TopicName
+    alerts: TopicName
+    dlq: TopicName
     partitions: Count
     replication: Count
 
@@ -114,7 +114,7 @@ class TopicSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[worker]`: the micro-batch loop and its web port."""
 
-    group: str
+    group: Annotated[str, Meta(min_length=1)]
     batch_rows_max: Annotated[int, Meta(ge=1, le=65_536)]
     poll_timeout_ms: Annotated[int, Meta(ge=1, le=10_000)]
     commit_interval_ms: Annotated[int, Meta(ge=1, le=60_000)]
@@ -126,7 +126,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     web_port: Annotated[int, Meta(ge=0, le=65_535)]
 
 
-KafkaConfig = dict[str, str | int | float | bool]
+KafkaValue = str | int | float | bool
+KafkaConfig = dict[str, KafkaValue]
+KAFKA_SECTIONS = ("kafka", "kafka_consumer", "kafka_producer")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -149,12 +151,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def shown(self) -> dict[str, Any]:
         """Return the settings as plain data with secrets hidden."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
-        for section in ("kafka", "kafka_consumer", "kafka_producer"):
+        for section in KAFKA_SECTIONS:
             plain[section] = {k: "***" if _SECRET.search(k) else v for k, v in plain[section].items()}
         return plain
 
     def __repr__(self) -> str:
         return f"Settings({self.shown()!r})"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
+        yield from self.shown().items()  # rich asks for this first; msgspec's own would show the secrets
 
 
 def load_settings(
@@ -211,7 +216,8 @@ def _merge(base: dict[str, Any], upper: dict[str, Any]) -> None:
             continue
         for key, entry in value.items():
             below[key] = entry
-    if "event" in upper and "fields" in upper["event"] and "entities" not in upper["event"]:
+    event = upper.get("event")
+    if isinstance(event, dict) and "fields" in event and "entities" not in event:
         raise ConfigError("event.entities: missing; new fields need entities that name them")
 
 
@@ -222,10 +228,12 @@ def _apply_environment(merged: dict[str, Any], environment: Mapping[str, str]) -
         section, key = name[len(ENV_PREFIX) :].lower().split("__", 1)
         if section not in merged:
             raise ConfigError(f"{name}: there is no section [{section}]; sections are {', '.join(merged)}")
-        if section.startswith("kafka"):
-            key = key.replace("_", ".")
-        if isinstance(merged[section], dict):
-            merged[section][key] = _typed(text)
+        if not isinstance(merged[section], dict):
+            raise ConfigError(f"{name}: [[{section}]] is a list of tables; give it in the TOML file")
+        if section in KAFKA_SECTIONS:
+            merged[section][key.replace("_", ".")] = text  # librdkafka reads text itself
+        else:
+            merged[section][key] = text if isinstance(merged[section].get(key), str) else _typed(text)
 
 
 def _typed(text: str) -> Any:
@@ -237,23 +245,34 @@ def _typed(text: str) -> Any:
 
 
 def _checked(merged: dict[str, Any]) -> Settings:
-    fields = merged["event"].get("fields") if isinstance(merged["event"], dict) else None
-    for name, field in fields.items() if isinstance(fields, dict) else ():
-        _converted(field, Field, f"event.fields.{name}.")  # one by one: an error then names its field
+    # Values of free names one by one first, so that an error names its own; then the whole.
+    for name, field in _table(_table(merged, "event"), "fields").items():
+        _converted(field, Field, f"event.fields.{name}")
+    for name, entity in _table(_table(merged, "event"), "entities").items():
+        _converted(entity, str | list[str], f"event.entities.{name}")
+    for section in KAFKA_SECTIONS:
+        for name, value in _table(merged, section).items():
+            _converted(value, KafkaValue, f'{section}."{name}"')
     settings = _converted(merged, Settings, "")
     check_event(settings.event)
     _ = settings.state.lateness_ms, settings.labels.maturity_ms
     _check_outcomes(settings)
+    _check_topics(settings.topics)
     if not str(settings.kafka.get("bootstrap.servers", "")):
         raise ConfigError('kafka."bootstrap.servers": missing; give "host:port,host:port"')
     return settings
 
 
-def _converted(plain: Any, kind: type[T], prefix: str) -> T:
+def _table(plain: dict[str, Any], key: str) -> dict[str, Any]:
+    value = plain.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _converted(plain: Any, kind: Any, where: str) -> Any:
     try:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
-        raise ConfigError(prefix + _one_line(str(error), plain)) from None
+        raise ConfigError(_one_line(str(error), plain, where)) from None
 
 
 def _check_outcomes(settings: Settings) -> None:
@@ -265,29 +284,43 @@ def _check_outcomes(settings: Settings) -> None:
         raise ConfigError(f"outcomes: points_min must fall from one outcome to the next, given are {points}")
 
 
+def _check_topics(topics: TopicSettings) -> None:
+    names = [topics.transactions, topics.labels, topics.decisions, topics.alerts, topics.dlq]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"topics: names must differ, given are {', '.join(names)}")
+
+
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<kind>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.+)`")
 _MISSING = re.compile(r"Object missing required field `(.+)`")
 
 
-def _one_line(message: str, merged: Any) -> str:
+_CHOICES = {"type": get_args(FieldType), "null_key": ("reject", "accept")}
+
+
+def _one_line(message: str, plain: Any, where: str) -> str:
     match = _AT.match(message)
     assert match is not None
-    path = (match["path"] or "").lstrip(".").replace("[...]", "")
+    inner = (match["path"] or "").lstrip(".").replace("[...]", "")
+    path = ".".join(part for part in (where, inner) if part)
     what = match["what"]
     prefix = f"{path}." if path else ""
     if unknown := _UNKNOWN.match(what):
         return f"{prefix}{unknown[1]}: unknown setting; `fraudstream config show` lists the known ones"
     if missing := _MISSING.match(what):
         return f"{prefix}{missing[1]}: missing"
-    return f"{path} = {_value_at(path, merged)}: {what[0].lower()}{what[1:].replace('`', '')}"
+    secret = path in KAFKA_SECTIONS or (path.startswith("kafka") and _SECRET.search(path))
+    value = "***" if secret else _value_at(inner, plain)
+    if what.startswith("Invalid enum value"):
+        return f"{path} = {value}: expected one of {', '.join(_CHOICES[path.rsplit('.', 1)[-1]])}"
+    return f"{path} = {value}: {what[0].lower()}{what[1:].replace('`', '')}"
 
 
-def _value_at(path: str, merged: Any) -> str:
-    value = merged
+def _value_at(path: str, plain: Any) -> str:
+    value = plain
     try:
         for part in re.findall(r"[^.\[\]]+", path):
             value = value[int(part)] if isinstance(value, list) else value[part]
     except (KeyError, IndexError, TypeError, ValueError):
         return "..."
-    return "***" if _SECRET.search(path) else json.dumps(value, default=str)
+    return json.dumps(value, default=str)

@@ -1,8 +1,12 @@
-"""Hypothesis profiles: a modest default, and `FRAUDSTREAM_HYPOTHESIS=slow` for the long run."""
+"""Hypothesis profiles: a modest default, and `FRAUDSTREAM_HYPOTHESIS=slow` for the long run; the tiny world."""
 
 import os
 
 from hypothesis import HealthCheck, settings
+
+from tests.worlds import tiny_world
+
+__all__ = ["tiny_world"]
 
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]  # numba compiles in the first example
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from fraudstream.errors import ConfigError
-from fraudstream.event import NUMERIC_TYPES, EventType, parse_duration_ms
+from fraudstream.event import NUMERIC_TYPES, TEXT_TYPES, EventType, parse_duration_ms
 from fraudstream.settings import FeatureGroup
 
 WINDOW_MIN_MS = 1_000
@@ -182,6 +182,9 @@ def build_catalog(groups: list[FeatureGroup], event: EventType) -> Catalog:
     features: dict[str, Feature] = {}
     for number, group in enumerate(groups):
         where = f"features[{number}]"
+        if not group.aggregates:
+            known = ", ".join(EVENT_AGGREGATES if group.entity == EVENT else AGGREGATES)
+            raise ConfigError(f"{where}.aggregates: missing; give one or more of {known}")
         for feature in (
             _event_group(where, group, event) if group.entity == EVENT else _group(where, group, event)
         ):
@@ -199,10 +202,11 @@ def _group(where: str, group: FeatureGroup, event: EventType) -> list[Feature]:
         raise ConfigError(f'{where}.entity = "{group.entity}": give one of {known}')
     if not group.windows:
         raise ConfigError(f'{where}.windows: missing; give lengths from 1s to 90d, ["1h", "30d"]')
-    for window in [*group.windows, *([group.baseline] if group.baseline else [])]:
-        length = parse_duration_ms(window, f"{where}.windows")
+    given = [("windows", window) for window in group.windows]
+    for key, window in [*given, *([("baseline", group.baseline)] if group.baseline else [])]:
+        length = parse_duration_ms(window, f"{where}.{key}")
         if not WINDOW_MIN_MS <= length <= WINDOW_MAX_MS:
-            raise ConfigError(f'{where}.windows: "{window}" is not between 1s and 90d')
+            raise ConfigError(f'{where}.{key}: "{window}" is not between 1s and 90d')
     return [
         _windowed(where, group, event, aggregate, window)
         for aggregate, window in product(group.aggregates, group.windows)
@@ -246,8 +250,7 @@ def _of_field(where: str, group: FeatureGroup, event: EventType, aggregate: str,
         return ""
     if not isinstance(group.of, str) or group.of not in event.fields:
         raise ConfigError(f'{where}.of = {json.dumps(group.of)}: "{aggregate}" needs one declared field')
-    numeric = event.fields[group.of].type in NUMERIC_TYPES
-    if numeric != (spec.of == "measure"):
+    if event.fields[group.of].type not in (NUMERIC_TYPES if spec.of == "measure" else TEXT_TYPES):
         needed = (
             "a numeric field (amount, integer, number)" if spec.of == "measure" else "an id or a category"
         )

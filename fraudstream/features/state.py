@@ -5,8 +5,8 @@ power of two. A row holds its time, for each measure the sum of everything befor
 and the hashes of the texts that features look at: any window's count and sums are then the difference of
 two rows, whatever the window, and a late row is read and put in place like any other.
 
-Columns of `headers` (one row an entity): see the `H_` constants; from `H_TOTALS` on stand the running totals
-that the next row will take. Columns of the arena: time, then as `RowLayout` says.
+Columns of `headers` (one row an entity): see the `H_` constants. Columns of the arena: time, then as
+`RowLayout` says. Behind an entity's last row stands one more, which holds the sums of all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from fraudstream.batch import Int64, UInt64
 
-H_BASE, H_CAPACITY, H_HEAD, H_COUNT, H_DROPPED_MS, H_TOTALS = 0, 1, 2, 3, 4, 5
+H_BASE, H_CAPACITY, H_HEAD, H_COUNT, H_DROPPED_MS, HEADER_WIDTH = 0, 1, 2, 3, 4, 5
 NO_TIME = np.iinfo(np.int64).min // 2
 RING_MIN = 4
 SIZE_CLASSES = 18
@@ -60,7 +60,7 @@ class EntityState:
         self._swept_ms = NO_TIME
         self._keys = np.zeros(1024, np.uint64)
         self._slots = np.zeros(1024, np.int32)
-        self.headers = np.zeros((256, H_TOTALS + layout.width), np.int64)
+        self.headers = np.zeros((256, HEADER_WIDTH), np.int64)
         self.arena = np.empty((4096, layout.width), np.int64)
         self.allocator = np.full(1 + SIZE_CLASSES, -1, np.int64)  # next free row; then a free list a class
         self.allocator[0] = 0
@@ -104,10 +104,11 @@ class EntityState:
         _find_or_add(hashes, self._keys, self._slots, self.entities, self.entities, slots)
         if slots[0] < 0:
             return np.empty((0, self.layout.width), np.int64), np.zeros(self.layout.width, np.int64)
-        header = self.headers[slots[0]]
-        base, capacity, head, count = header[:H_DROPPED_MS].tolist()
-        rows: Int64 = self.arena[base + ((head + np.arange(count)) & (max(capacity, 1) - 1))]
-        return rows, header[H_TOTALS:]
+        base, capacity, head, count = self.headers[slots[0], :H_DROPPED_MS].tolist()
+        if base < 0:
+            return np.empty((0, self.layout.width), np.int64), np.zeros(self.layout.width, np.int64)
+        rows: Int64 = self.arena[base + ((head + np.arange(count + 1)) & (capacity - 1))]
+        return rows[:-1], rows[-1]
 
     def hashes(self) -> UInt64:
         """Return the hashes of all entities kept."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fraudstream.bus.files import read_table
+from fraudstream.bus.files import read_transactions
 from fraudstream.clock import iso, now_ms
+from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
-from fraudstream.features import FeatureEngine, build_catalog
+from fraudstream.features import Catalog, FeatureEngine, build_catalog
 from fraudstream.registry import Registry, write_bundle
 from fraudstream.scoring import Model, Pipeline, Policy
 from fraudstream.settings import Settings
-from fraudstream.training.dataset import LABEL_COLUMNS, dataset_as_of, labels_as_of
+from fraudstream.training.dataset import dataset_as_of, labels_as_of
 from fraudstream.training.replay import Advance, replay_to_parquet
 from fraudstream.training.train import Windows, train
 
@@ -28,13 +29,14 @@ def train_from_files(
     """Train on files and write the bundle; return what a machine wants to know of it.
 
     Args:
-        as_of_ms: nothing known later is used; None: the newest label's instant.
+        as_of_ms: nothing known later is used; None: now, or when the newest transaction is mature, if that
+            was earlier.
         promote: make it the champion; the first model of a name always is.
     """
     catalog = build_catalog(settings.features, settings.event)
     registry = Registry(Path(settings.model.registry), settings.model.name)
     if as_of_ms is None:
-        as_of_ms = _newest_label(labels)
+        as_of_ms = min(now_ms(), _newest_transaction(transactions, catalog) + settings.labels.maturity_ms)
     windows = Windows.before(as_of_ms, settings.labels.maturity_ms, settings.training)
     known = labels_as_of(labels, as_of_ms)
     engine = FeatureEngine(catalog, settings.state)
@@ -88,8 +90,9 @@ def replay_files(
     }
 
 
-def _newest_label(labels: Path) -> int:
-    known_at = read_table(labels, LABEL_COLUMNS)["known_at"]
-    if not len(known_at):
-        raise ConfigError(f"{labels}: holds no label")
-    return int(max(known_at.to_pylist()))
+def _newest_transaction(path: Path, catalog: Catalog) -> int:
+    decoder = Decoder(catalog.event, set())
+    newest = [int(batch.time_ms.max()) for batch, _ in read_transactions(path, decoder) if len(batch)]
+    if not newest:
+        raise ConfigError(f"{path}: holds no transaction")
+    return max(newest)

@@ -6,7 +6,6 @@ import math
 
 import pytest
 
-from fraudstream.batch import MISSING
 from fraudstream.event import FIXED_POINT_MAX
 from fraudstream.features import FeatureEngine, build_catalog
 from fraudstream.features.engine import FLAG_NAMES
@@ -32,7 +31,9 @@ def tx(time_s: float, amount: int = 100, origin_ms: int = START_MS, **given: str
     return Drawn(origin_ms + round(time_s * 1000), measures, texts)
 
 
-def group(entity: str, aggregates: list[str], windows: list[str], of: str = "", baseline: str = "") -> FeatureGroup:
+def group(
+    entity: str, aggregates: list[str], windows: list[str], of: str = "", baseline: str = ""
+) -> FeatureGroup:
     return FeatureGroup(entity=entity, aggregates=aggregates, windows=windows, of=of, baseline=baseline)
 
 
@@ -75,11 +76,21 @@ def test_a_late_row_reads_the_window_at_its_own_time_and_is_then_seen_by_later_o
     #  event time   0s    4s    6s    8s
     #  arrival      1st   3rd   2nd   4th
     #                     |     the late row sees only the one at 0s
-    engine = engine_of(group("card", ["count", "time_since_last"], ["10s"]), group("card", ["sum"], ["10s"], "amount"))
+    engine = engine_of(
+        group("card", ["count", "time_since_last"], ["10s"]), group("card", ["sum"], ["10s"], "amount")
+    )
     first, at_6, late, at_8 = seen(engine, tx(0, 1), tx(6, 20), tx(4, 300), tx(8, 0))
     assert [first["card_count_10s"], at_6["card_count_10s"]] == [0, 1]
-    assert (late["card_count_10s"], late["card_amount_sum_10s"], late["card_time_since_last_10s"]) == (1, 0.01, 4)
-    assert (at_8["card_count_10s"], at_8["card_amount_sum_10s"], at_8["card_time_since_last_10s"]) == (3, 3.21, 2)
+    assert (late["card_count_10s"], late["card_amount_sum_10s"], late["card_time_since_last_10s"]) == (
+        1,
+        0.01,
+        4,
+    )
+    assert (at_8["card_count_10s"], at_8["card_amount_sum_10s"], at_8["card_time_since_last_10s"]) == (
+        3,
+        3.21,
+        2,
+    )
 
 
 def test_a_row_just_inside_the_lateness_is_kept_and_one_beyond_is_flagged_and_leaves_nothing() -> None:
@@ -110,13 +121,13 @@ def test_a_row_behind_the_streams_newest_by_window_and_lateness_is_late_whatever
 
 
 def test_beyond_rows_max_the_oldest_go_and_rows_that_could_see_them_are_flagged() -> None:
-    #  1s  2s  3s  4s       11s      12.001s   rows_max = 2, longest window 10s
-    #  a   b   c   d        e        f         a goes when c comes, b when d comes, c when e comes
+    #  1s  2s  3s  4s       11s      12s       rows_max = 2, longest window 10s
+    #  a   b   c   d        e        f         a goes when c comes, b with d, c with e, d with f
     engine = engine_of(group("card", ["count"], ["10s"]), state=bounds("0s", rows_max=2))
     assert flagged(engine, tx(1), tx(2), tx(3), tx(4)) == [set(), set(), set(), {"rows_capped"}]
-    assert flagged(engine, tx(11), tx(12.001)) == [{"rows_capped"}, {"rows_capped"}]
-    #  c went with time 3s: at 13s the window (3s, 13s] no longer reaches it, but d (4s) went at 12.001s
-    assert flagged(engine, tx(14), tx(25)) == [{"rows_capped"}, set()]
+    assert flagged(engine, tx(11), tx(12)) == [{"rows_capped"}, {"rows_capped"}]
+    #  d went last, with time 4s: (4s, 14s] does not reach it
+    assert flagged(engine, tx(14), tx(20.999), tx(21)) == [set(), {"rows_capped"}, {"rows_capped"}]
 
 
 def test_a_late_row_older_than_all_kept_does_not_push_out_a_newer_one() -> None:
@@ -234,7 +245,14 @@ def test_distinct_counts_different_values_and_not_missing_ones() -> None:
 def test_share_is_of_all_rows_and_missing_when_the_row_has_no_value() -> None:
     #  pos  online  -  pos   then pos sees 2 of 4, a row without a channel sees nothing to compare
     engine = engine_of(group("card", ["share"], ["1m"], "channel"))
-    rows = [tx(1, channel="pos"), tx(2, channel="online"), tx(3), tx(4, channel="pos"), tx(5, channel="pos"), tx(6)]
+    rows = [
+        tx(1, channel="pos"),
+        tx(2, channel="online"),
+        tx(3),
+        tx(4, channel="pos"),
+        tx(5, channel="pos"),
+        tx(6),
+    ]
     values = column(engine, "card_channel_share_1m", *rows)
     assert math.isnan(values[0])
     assert values[1] == 0
@@ -287,7 +305,12 @@ def test_features_of_the_transaction_itself_need_no_history() -> None:
     assert given[0]["channel"] == 1
     assert [(x["hour_of_day"], x["day_of_week"]) for x in given] == [(23, 6), (0, 0), (13, 0)]
     assert [given[0]["merchant_id_device_id_differs"], given[1]["merchant_id_device_id_differs"]] == [1, 0]
-    missing = [given[1]["tip"], given[1]["recurring"], given[1]["channel"], given[2]["merchant_id_device_id_differs"]]
+    missing = [
+        given[1]["tip"],
+        given[1]["recurring"],
+        given[1]["channel"],
+        given[2]["merchant_id_device_id_differs"],
+    ]
     assert all(math.isnan(value) for value in missing)
 
 
@@ -311,7 +334,3 @@ def test_the_dump_holds_every_kept_row_with_its_own_values() -> None:
         (START_MS + 2000, 20, 5, 1),
         (START_MS + 3000, 30, -7, 1),
     ]
-
-
-def test_missing_is_the_smallest_int64_and_no_value() -> None:
-    assert MISSING == -(2**63)

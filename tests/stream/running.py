@@ -1,0 +1,137 @@
+"""A worker on the memory bus: transactions in, what was sent out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from fraudstream.bus.base import Headers, Positions
+from fraudstream.bus.memory import MemoryMessage, MemorySink, MemorySource
+from fraudstream.errors import BusError
+from fraudstream.features import FeatureEngine, build_catalog
+from fraudstream.metrics import WorkerMetrics
+from fraudstream.records import Alert, Decision
+from fraudstream.registry import Registry
+from fraudstream.scoring import Model, Pipeline, Policy
+from fraudstream.settings import Settings
+from fraudstream.stream.worker import Worker
+from tests.worlds import TinyWorld
+
+
+@dataclass
+class Running:
+    """One worker and both its ends.
+
+    Attributes:
+        settings: dead letters never stop it, unless they are set to.
+    """
+
+    settings: Settings
+    source: MemorySource
+    sink: MemorySink
+    worker: Worker
+    metrics: WorkerMetrics = field(repr=False)
+
+    def to_the_end(self) -> Running:
+        """Step until nothing is left, then close."""
+        while self.worker.step():
+            pass
+        self.worker.close()
+        return self
+
+    def sent(self, topic: str) -> list[MemoryMessage]:
+        """Return the messages of `decisions`, `alerts` or `dlq`, oldest first."""
+        return self.sink.sent.get(getattr(self.settings.topics, topic), [])
+
+    def decisions(self) -> list[Decision]:
+        return [msgspec.json.decode(m.value() or b"", type=Decision) for m in self.sent("decisions")]
+
+    def alerts(self) -> list[Alert]:
+        return [msgspec.json.decode(m.value() or b"", type=Alert) for m in self.sent("alerts")]
+
+    def by_id(self) -> dict[str, bytes | None]:
+        """Return each decision's bytes by the id of its message; fails on an id that comes twice."""
+        found = {ce_id(message): message.value() for message in self.sent("decisions")}
+        assert len(found) == len(self.sent("decisions"))
+        return found
+
+
+class BrokenSink(MemorySink):
+    """A sink whose flush number `fails` says that messages were lost; the others know of nothing."""
+
+    def __init__(self, fails: int = 1) -> None:
+        super().__init__()
+        self.flushes, self.fails = 0, fails
+
+    def flush(self) -> None:
+        self.flushes += 1
+        if self.flushes == self.fails:
+            raise BusError("7 messages were not delivered; the first: fraud.decisions: timed out")
+
+
+class MovingSource(MemorySource):
+    """A source whose partitions change hands when a test says so."""
+
+    def rebalance(self, emit_from: Positions) -> None:
+        """Begin again at the oldest message; those below `emit_from` were served before."""
+        self.generation += 1
+        self.emit_from = emit_from
+        self._next = 0
+
+
+def start(
+    world: TinyWorld,
+    source: MemorySource | Sequence[MemoryMessage],
+    sink: MemorySink | None = None,
+    **overrides: Any,
+) -> Running:
+    """Make a worker with the world's model; `worker__batch_rows_max=7` replaces a setting."""
+    settings = world.settings_with(**{"worker__dead_letter_rate_max": 1.0, **overrides})
+    catalog = build_catalog(settings.features, settings.event)
+    _, parts = Registry(world.folder / "models", settings.model.name).read(settings.model.version)
+    model = Model(parts, catalog)
+    policy = Policy(tuple(settings.outcomes), settings.decisions.otherwise)
+    if not isinstance(source, MemorySource):
+        source = MemorySource(source)
+    sink, metrics = sink or MemorySink(), WorkerMetrics()
+    worker = Worker(
+        settings,
+        lambda: FeatureEngine(catalog, settings.state),
+        lambda engine: Pipeline(engine, model, policy),
+        source,
+        sink,
+        metrics,
+    )
+    return Running(settings, source, sink, worker, metrics)
+
+
+def as_messages(rows: Sequence[Mapping[str, Any]], headers: Headers | None = None) -> list[MemoryMessage]:
+    """Return transactions as the messages of one partition."""
+    return [
+        MemoryMessage(json.dumps(row).encode(), row["card_id"].encode(), headers, 0, i, row["event_time"])
+        for i, row in enumerate(rows)
+    ]
+
+
+def spread(messages: Sequence[MemoryMessage], partitions: int) -> list[MemoryMessage]:
+    """Deal messages out to several partitions in turn."""
+    return [
+        MemoryMessage(m.value(), m.key(), m.headers(), i % partitions, i // partitions, m.timestamp()[1])
+        for i, m in enumerate(messages)
+    ]
+
+
+def header(message: MemoryMessage, name: str) -> str:
+    """Return the one header of this name as text."""
+    values = [value for key, value in message.headers() or [] if key == name]
+    assert len(values) == 1, f"{name}: {values}"
+    return (values[0] or b"").decode()
+
+
+def ce_id(message: MemoryMessage) -> str:
+    """Return the id by which consumers drop duplicates."""
+    return header(message, "ce_id")
