@@ -229,7 +229,8 @@ def _not_a_number(value: bytes) -> str | None:
     except (ValueError, RecursionError):
         return None
     found = plain.items() if isinstance(plain, dict) else ()
-    return next((str(k) for k, v in found if isinstance(v, float) and not math.isfinite(v)), None)
+    names = (key for key, value in found if isinstance(value, float) and not math.isfinite(value))
+    return next((name for name in names if len(name) <= 64 and name.isprintable()), None)
 
 
 def _located(message: str) -> RecordError:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -158,8 +158,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def __repr__(self) -> str:
         return f"Settings({self.shown()!r})"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
-        yield from self.shown().items()  # rich asks for this first; msgspec's own would show the secrets
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return list(self.shown().items())  # rich asks for this first; msgspec's own would show the secrets
 
 
 def load_settings(

@@ -38,44 +38,66 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "time of no field": ({"time": "when"}, r'event\.time = "when": not a declared field'),
     "amount of no field": ({"amount": "value"}, r'event\.amount = "value": not a declared field'),
     "currency of no field": ({"currency": "money"}, r'event\.currency = "money": not a declared field'),
-    "an id that is a category": ({"id": "channel"}, r'event\.id = "channel": needs type "id", the field has "category"'),
+    "an id that is a category": (
+        {"id": "channel"}, r'event\.id = "channel": needs type "id", the field has "category"'),
     "a time that is an id": ({"time": "card_id"}, r'event\.time = "card_id": needs type "timestamp"'),
     "an amount that is a number": ({"amount": "tip"}, r'event\.amount = "tip": needs type "amount"'),
     "a currency that is an id": ({"currency": "card_id"}, r'event\.currency = "card_id": needs type "category"'),
     "an optional id": ({"id": "device_id"}, r'event\.id = "device_id": this field must have required = true'),
     "an optional time": (
-        changed_to("event_time", type="timestamp"), r'event\.time = "event_time": this field must have required = true'),
+        changed_to("event_time", type="timestamp"),
+        r'event\.time = "event_time": this field must have required = true',
+    ),
     "a key that is no entity": ({"key": "shop"}, r'event\.key = "shop": give one of the entities card, device'),
     "an entity of no field": (
         {"entities": {"card": "pan"}}, r'event\.entities\.card: "pan" is not a declared field; declared are'),
     "an entity of a number": (
-        {"entities": {"card": "amount"}}, r'event\.entities\.card: "amount" has type amount; an entity needs id or category'),
+        {"entities": {"card": "amount"}},
+        r'event\.entities\.card: "amount" has type amount; an entity needs id or category',
+    ),
     "an entity of nothing": ({"entities": {"card": []}}, r"event\.entities\.card: give one to four fields"),
-    "an entity of five fields": ({"entities": {"card": ["card_id"] * 5}}, r"event\.entities\.card: give one to four fields"),
-    "an entity called event": ({"entities": {"event": "card_id"}}, r'event\.entities\.event: a name is .* not "event"'),
-    "an entity in capitals": ({"entities": {"Card": "card_id"}}, r"event\.entities\.Card: a name is lower-case letters"),
+    "an entity of five fields": (
+        {"entities": {"card": ["card_id"] * 5}}, r"event\.entities\.card: give one to four fields"),
+    "an entity called event": (
+        {"entities": {"event": "card_id"}}, r'event\.entities\.event: a name is .* not "event"'),
+    "an entity in capitals": (
+        {"entities": {"Card": "card_id"}}, r"event\.entities\.Card: a name is lower-case letters"),
     "a field name in capitals": (
-        {"fields": {**card_event().fields, "Fee": Field(type="number")}}, r"event\.fields\.Fee: a name is lower-case letters"),
+        {"fields": {**card_event().fields, "Fee": Field(type="number")}},
+        r"event\.fields\.Fee: a name is lower-case letters",
+    ),
     "too long a field name": (
-        {"fields": {**card_event().fields, "f" * 65: Field(type="number")}}, r"event\.fields\.f+: a name is .* 64 at most"),
+        {"fields": {**card_event().fields, "f" * 65: Field(type="number")}},
+        r"event\.fields\.f+: a name is .* 64 at most",
+    ),
     "two fields of one source": (field(type="id", source="card_id"), r'event\.fields: two fields read "card_id"'),
     "a unit of an id": (field(type="id", unit="s"), r'event\.fields\.extra\.unit = "s": none for this type'),
     "an unknown unit of time": (field(type="timestamp", unit="h"), r'extra\.unit = "h": one of s, ms, us, ns'),
     "an unknown unit of money": (field(type="amount", unit="cents"), r'extra\.unit = "cents": one of major, minor'),
     "nine decimals": (field(type="number", decimals=9), r"extra\.decimals = 9: 0 to 8, for an amount or a number"),
     "negative decimals": (field(type="amount", decimals=-1), r"extra\.decimals = -1: 0 to 8"),
-    "decimals of an integer": (field(type="integer", decimals=0), r"extra\.decimals = 0: 0 to 8, for an amount or a number"),
+    "decimals of an integer": (
+        field(type="integer", decimals=0), r"extra\.decimals = 0: 0 to 8, for an amount or a number"),
     "listed values of an id": (field(type="id", values=["a"]), r"extra\.values: only a category has listed values"),
-    "a value listed twice": (field(type="category", values=["a", "b", "a"]), r"extra\.values: values must differ, given are a, b, a"),
-    "an origin of a number": (field(type="number", origin="2018-04-01"), r"extra\.origin: only a timestamp has an origin"),
-    "an unreadable origin": (field(type="timestamp", origin="April"), r'extra\.origin = "April": give an ISO 8601 instant'),
-    "a default of a required field": (field(type="number", required=True, default=1), r"extra: a required field has no default"),
-    "a text as default of a number": (field(type="number", default="1"), r"extra\.default = '1': not a value of type number"),
+    "a value listed twice": (
+        field(type="category", values=["a", "b", "a"]), r"extra\.values: values must differ, given are a, b, a"),
+    "an origin of a number": (
+        field(type="number", origin="2018-04-01"), r"extra\.origin: only a timestamp has an origin"),
+    "an unreadable origin": (
+        field(type="timestamp", origin="April"), r'extra\.origin = "April": give an ISO 8601 instant'),
+    "a default of a required field": (
+        field(type="number", required=True, default=1), r"extra: a required field has no default"),
+    "a text as default of a number": (
+        field(type="number", default="1"), r"extra\.default = '1': not a value of type number"),
     "a number as default of an id": (field(type="id", default=1), r"extra\.default = 1: not a value of type id"),
-    "true as default of an integer": (field(type="integer", default=True), r"extra\.default = True: not a value of type integer"),
-    "true as default of a number": (field(type="number", default=True), r"extra\.default = True: not a value of type number"),
-    "1 as default of a boolean": (field(type="boolean", default=1), r"extra\.default = 1: not a value of type boolean"),
-    "an unreadable tolerance": ({"future_tolerance": "soon"}, r'event\.future_tolerance = "soon": give a whole number and a unit'),
+    "true as default of an integer": (
+        field(type="integer", default=True), r"extra\.default = True: not a value of type integer"),
+    "true as default of a number": (
+        field(type="number", default=True), r"extra\.default = True: not a value of type number"),
+    "1 as default of a boolean": (
+        field(type="boolean", default=1), r"extra\.default = 1: not a value of type boolean"),
+    "an unreadable tolerance": (
+        {"future_tolerance": "soon"}, r'event\.future_tolerance = "soon": give a whole number and a unit'),
     "too small a message": ({"message_bytes_max": 63}, r"event\.message_bytes_max = 63: give 64 to 10000000"),
     "too large a message": ({"message_bytes_max": 10_000_001}, r"message_bytes_max = 10000001: give 64 to 10000000"),
 }  # fmt: skip
@@ -96,7 +118,8 @@ DEFAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "words as amount": ({"type": "amount", "default": "much"}, r'extra\.default = "much": is not a decimal number'),
     "a negative amount": ({"type": "amount", "default": -1}, r"extra\.default = -1: is negative"),
     "too large an integer": ({"type": "integer", "default": 2**40}, r"extra\.default = \d+: is too large"),
-    "an infinite number": ({"type": "number", "default": float("inf")}, r"extra\.default = Infinity: is not a finite number"),
+    "an infinite number": (
+        {"type": "number", "default": float("inf")}, r"extra\.default = Infinity: is not a finite number"),
     "not a number": ({"type": "number", "default": float("nan")}, r"extra\.default = NaN: is not a finite number"),
     "words as time": ({"type": "timestamp", "default": "noon"}, r'extra\.default = "noon": is not a time'),
     "a time of 1970": ({"type": "timestamp", "default": 5}, r"extra\.default = 5: is outside the years 1990 to 2200"),
@@ -146,7 +169,8 @@ def test_a_field_is_read_from_its_source_or_from_its_own_name() -> None:
     ("given", "digits"),
     [
         (Field(type="amount"), 2), (Field(type="number"), 4), (Field(type="integer"), 0), (Field(type="boolean"), 0),
-        (Field(type="amount", decimals=0), 0), (Field(type="amount", unit="minor"), 2), (Field(type="number", decimals=8), 8),
+        (Field(type="amount", decimals=0), 0), (Field(type="amount", unit="minor"), 2),
+        (Field(type="number", decimals=8), 8),
     ],
 )  # fmt: skip
 def test_a_fixed_point_value_has_the_declared_digits_or_those_of_its_type(given: Field, digits: int) -> None:
@@ -154,7 +178,8 @@ def test_a_fixed_point_value_has_the_declared_digits_or_those_of_its_type(given:
 
 
 def test_a_timestamp_has_a_unit_and_an_origin() -> None:
-    assert [Field(type="timestamp", unit=unit).unit_ms for unit in ("", "s", "ms", "us", "ns")] == [
+    units = ("", "s", "ms", "us", "ns")
+    assert [Field(type="timestamp", unit=unit).unit_ms for unit in units] == [
         1,
         1000,
         1,

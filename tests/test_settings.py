@@ -171,7 +171,8 @@ def test_variables_of_others_are_left_alone() -> None:
 
 
 WRONG: dict[str, tuple[str, str]] = {
-    "an unknown section": ("[workers]\ngroup = 'x'", "workers: unknown setting; `fraudstream config show` lists the known ones"),
+    "an unknown section": (
+        "[workers]\ngroup = 'x'", "workers: unknown setting; `fraudstream config show` lists the known ones"),
     "an unknown key": ("[worker]\ngrop = 'x'", "worker.grop: unknown setting; `fraudstream config show` lists"),
     "a number as text": ("[worker]\ngroup = 5", "worker.group = 5: expected str, got int"),
     "a text as number": ("[worker]\nweb_port = 'x'", 'worker.web_port = "x": expected int, got str'),
@@ -183,53 +184,77 @@ WRONG: dict[str, tuple[str, str]] = {
     "too low": ("[worker]\nbatch_rows_max = 0", "worker.batch_rows_max = 0: expected int >= 1"),
     "too high": ("[worker]\nbatch_rows_max = 65537", "worker.batch_rows_max = 65537: expected int <= 65536"),
     "a rate of none": ("[training]\nlearning_rate = 0.0", "training.learning_rate = 0.0: expected float > 0.0"),
-    "a rate that is no number": ("[training]\nlearning_rate = nan", "training.learning_rate = NaN: expected float > 0.0"),
+    "a rate that is no number": (
+        "[training]\nlearning_rate = nan", "training.learning_rate = NaN: expected float > 0.0"),
     "no group": ("[worker]\ngroup = ''", 'worker.group = "": expected str of length >= 1'),
-    "a topic that Kafka refuses": ("[topics]\nlabels = 'my labels'", 'topics.labels = "my labels": expected str matching regex'),
+    "a topic that Kafka refuses": (
+        "[topics]\nlabels = 'my labels'", 'topics.labels = "my labels": expected str matching regex'),
     "no topic": ("[topics]\nlabels = ''", 'topics.labels = "": expected str matching regex'),
     "topics of one name": (
-        "[topics]\ndecisions = 'fraud.transactions'", "topics: names must differ, given are fraud.transactions, fraud.labels"),
+        "[topics]\ndecisions = 'fraud.transactions'",
+        "topics: names must differ, given are fraud.transactions, fraud.labels",
+    ),
     "a model in a folder": ("[model]\nname = '../x'", 'model.name = "../x": expected str matching regex'),
     "rows without end": ("[state]\nrows_max = 65537", "state.rows_max = 65537: expected int <= 65536"),
-    "an unreadable lateness": ("[state]\nlateness = 'a day'", 'state.lateness = "a day": give a whole number and a unit'),
+    "an unreadable lateness": (
+        "[state]\nlateness = 'a day'", 'state.lateness = "a day": give a whole number and a unit'),
     "an unreadable maturity": ("[labels]\nmaturity = '30'", 'labels.maturity = "30": give a whole number and a unit'),
     "points beyond the scale": (
         "[[outcomes]]\nname = 'x'\npoints_min = 1001", "outcomes[0].points_min = 1001: expected int <= 1000"),
     "an outcome without points": ("[[outcomes]]\nname = 'x'", "outcomes[0].points_min: missing"),
-    "an outcome without a name": ("[[outcomes]]\nname = ''\npoints_min = 1", 'outcomes[0].name = "": expected str of length >= 1'),
+    "an outcome without a name": (
+        "[[outcomes]]\nname = ''\npoints_min = 1", 'outcomes[0].name = "": expected str of length >= 1'),
     "outcomes of one name": (
         "[[outcomes]]\nname = 'approve'\npoints_min = 1", "outcomes: names must differ, given are approve, approve"),
     "outcomes that do not fall": (
         "[[outcomes]]\nname = 'a'\npoints_min = 1\n[[outcomes]]\nname = 'b'\npoints_min = 2",
-        "outcomes: points_min must fall from one outcome to the next, given are [1, 2]"),
+        "outcomes: points_min must fall from one outcome to the next, given are [1, 2]",
+    ),
     "outcomes of equal points": (
         "[[outcomes]]\nname = 'a'\npoints_min = 2\n[[outcomes]]\nname = 'b'\npoints_min = 2", "given are [2, 2]"),
     "no outcome at all": ("[decisions]\notherwise = ''", 'decisions.otherwise = "": expected str of length >= 1'),
     "a feature without aggregates": ("[[features]]\nentity = 'card'", "features[0].aggregates: missing"),
     "a feature with a strange key": (
-        "[[features]]\nentity = 'card'\naggregates = ['count']\nwindow = '1h'", "features[0].window: unknown setting"),
+        "[[features]]\nentity = 'card'\naggregates = ['count']\nwindow = '1h'",
+        "features[0].window: unknown setting",
+    ),
     "a window that is a number": (
-        "[[features]]\nentity = 'card'\naggregates = ['count']\nwindows = [60]", "features[0].windows[0] = 60: expected str, got int"),
+        "[[features]]\nentity = 'card'\naggregates = ['count']\nwindows = [60]",
+        "features[0].windows[0] = 60: expected str, got int",
+    ),
     "an unknown type of field": (
         "[event.fields]\nx = { type = 'text' }\n[event.entities]\ncard = 'x'",
-        'event.fields.x.type = "text": expected one of id, category, timestamp, amount, integer, number, boolean'),
-    "a field without a type": ("[event.fields]\nx = {}\n[event.entities]\ncard = 'x'", "event.fields.x.type: missing"),
+        'event.fields.x.type = "text": expected one of id, category, timestamp, amount, integer, number, boolean',
+    ),
+    "a field without a type": (
+        "[event.fields]\nx = {}\n[event.entities]\ncard = 'x'", "event.fields.x.type: missing"),
     "a field that is a text": (
         "[event.fields]\nx = 'id'\n[event.entities]\ncard = 'x'", 'event.fields.x = "id": expected object, got str'),
     "a field with a strange key": (
-        "[event.fields]\nx = { type = 'id', must = true }\n[event.entities]\ncard = 'x'", "event.fields.x.must: unknown setting"),
+        "[event.fields]\nx = { type = 'id', must = true }\n[event.entities]\ncard = 'x'",
+        "event.fields.x.must: unknown setting",
+    ),
     "a field with a default of a list": (
-        "[event.fields]\nx = { type = 'id', default = [] }\n[event.entities]\ncard = 'x'", "event.fields.x.default = []: expected"),
-    "fields that are a text": ("[event]\nfields = 'x'\nentities = {}", 'event.fields = "x": expected object, got str'),
-    "fields without entities": ("[event.fields]\nx = { type = 'id' }", "event.entities: missing; new fields need entities"),
-    "an entity that is a number": ("[event.entities]\ncard = 5", "event.entities.card = 5: expected str | array, got int"),
-    "an unknown way with null keys": ("[event]\nnull_key = 'drop'", 'event.null_key = "drop": expected one of reject, accept'),
+        "[event.fields]\nx = { type = 'id', default = [] }\n[event.entities]\ncard = 'x'",
+        "event.fields.x.default = []: expected",
+    ),
+    "fields that are a text": (
+        "[event]\nfields = 'x'\nentities = {}", 'event.fields = "x": expected object, got str'),
+    "fields without entities": (
+        "[event.fields]\nx = { type = 'id' }", "event.entities: missing; new fields need entities"),
+    "an entity that is a number": (
+        "[event.entities]\ncard = 5", "event.entities.card = 5: expected str | array, got int"),
+    "an unknown way with null keys": (
+        "[event]\nnull_key = 'drop'", 'event.null_key = "drop": expected one of reject, accept'),
     "a role of no field": ("[event]\namount = 'value'", 'event.amount = "value": not a declared field'),
-    "a key that is no entity": ("[event]\nkey = 'shop'", 'event.key = "shop": give one of the entities card, merchant'),
+    "a key that is no entity": (
+        "[event]\nkey = 'shop'", 'event.key = "shop": give one of the entities card, merchant'),
     "a list for librdkafka": ('[kafka]\n"client.id" = [1]', 'kafka."client.id" = [1]: expected'),
     "a table for librdkafka": ("[kafka_producer.acks]\nx = 1", 'kafka_producer."acks" = {"x": 1}: expected'),
-    "no brokers": ('[kafka]\n"bootstrap.servers" = ""', 'kafka."bootstrap.servers": missing; give "host:port,host:port"'),
-    "a day where a duration is wanted": ("[state]\nlateness = 2024-01-01", 'state.lateness = "2024-01-01": expected str, got'),
+    "no brokers": (
+        '[kafka]\n"bootstrap.servers" = ""', 'kafka."bootstrap.servers": missing; give "host:port,host:port"'),
+    "a day where a duration is wanted": (
+        "[state]\nlateness = 2024-01-01", 'state.lateness = "2024-01-01": expected str, got'),
     "not TOML": ("[worker", "given.toml: is not TOML: "),
     "a key twice": ("[worker]\ngroup = 'a'\ngroup = 'b'", "given.toml: is not TOML: "),
 }  # fmt: skip

@@ -70,7 +70,7 @@ web_port = 0
 """
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class TinyWorld:
     """A history, the model trained on it, and what comes after it.
 
@@ -88,6 +88,9 @@ class TinyWorld:
     rows: list[dict[str, Any]]
     frauds: set[str]
     trained: dict[str, Any]
+
+    def __repr__(self) -> str:  # short, for pytest's and Hypothesis' reports
+        return f"TinyWorld({self.folder})"
 
     @property
     def transactions(self) -> Path:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import numba
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from fraudstream.batch import UInt64
 
@@ -22,15 +21,20 @@ KEY = (np.uint64(0x66726175_64737472), np.uint64(0x65616D2D_6B657931))
 
 
 def hash_texts(texts: Sequence[str | None]) -> UInt64:
-    """Return the hash of each text, [n]; 0 for None."""
-    column = pa.array(texts, pa.large_string())
-    _, offsets, data = column.buffers()
-    starts = np.frombuffer(offsets, np.int64, len(column) + 1)
-    octets = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
-    hashes = np.empty(len(column), np.uint64)
-    _hash_segments(octets, starts, hashes)
-    if column.null_count:
-        hashes[column.is_null().to_numpy(zero_copy_only=False)] = 0
+    """Return the hash of each text's UTF-8 form, [n]; 0 for None."""
+    missing = None in texts
+    present: Sequence[str] = [text or "" for text in texts] if missing else texts  # type: ignore[assignment]
+    joined = "".join(present)
+    octets = joined.encode()
+    if len(octets) == len(joined):
+        lengths = np.fromiter(map(len, present), np.int64, len(present))
+    else:
+        lengths = np.array([len(text.encode()) for text in present], np.int64)
+    stops = np.cumsum(lengths)
+    hashes = np.empty(len(texts), np.uint64)
+    _hash_segments(np.frombuffer(octets or b"\0", np.uint8), stops - lengths, stops, hashes)
+    if missing:
+        hashes[np.fromiter((text is None for text in texts), bool, len(texts))] = 0
     return hashes
 
 
@@ -95,10 +99,13 @@ def _siphash(octets: npt.NDArray[np.uint8], start: int, stop: int) -> np.uint64:
 
 @numba.njit(cache=True, nogil=True)
 def _hash_segments(
-    octets: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]
+    octets: npt.NDArray[np.uint8],
+    starts: npt.NDArray[np.int64],
+    stops: npt.NDArray[np.int64],
+    hashes: npt.NDArray[np.uint64],
 ) -> None:
     for i in range(len(hashes)):
-        value = _siphash(octets, starts[i], starts[i + 1])
+        value = _siphash(octets, starts[i], stops[i])
         hashes[i] = value if value != np.uint64(0) else np.uint64(1)
 
 

@@ -94,8 +94,13 @@ class Model:
         return self.parts.calibration.at(raw)
 
     def risk_points(self, raw: Float64) -> Int64:
-        """Return the risk points 0 to 1000, [n]."""
-        return np.floor(self.parts.points.at(raw)).astype(np.int64)
+        """Return the risk points 0 to 1000, [n]; a threshold's own from the threshold on, never below it."""
+        knots = self.parts.points
+        points = np.floor(knots.at(raw)).astype(np.int64)
+        # Just below a threshold the interpolation rounds up to it, and whole groups of tied scores may stand
+        # there: what a score has not reached it does not get.
+        ahead = np.append(knots.y, knots.y[-1] + 1)[np.searchsorted(knots.x, raw, side="right")]
+        return np.minimum(points, np.maximum(ahead.astype(np.int64) - 1, 0))
 
 
 def bind(parts: ModelParts, catalog: Catalog) -> Int64:
@@ -123,8 +128,8 @@ def points_knots(legitimate_raw: Float64) -> Knots:
     """Tie risk points to the false-positive rate among these legitimate transactions' raw scores.
 
     A threshold stands just above the score that one more transaction would let through, so the promised rate
-    is never exceeded on these rows. Rates finer than one in the number of rows are continued in a straight
-    line from the last two supported ones.
+    is never exceeded on these rows. Rates finer than one in the number of rows stand above all of them, in
+    the straight line of the last two supported ones.
     """
     descending = np.sort(legitimate_raw)[::-1]
     n = len(descending)
@@ -135,7 +140,8 @@ def points_knots(legitimate_raw: Float64) -> Knots:
             threshold = float(np.nextafter(descending[min(passed, n - 1)], np.inf))
         else:
             slope = (x[-1] - x[-2]) / (y[-1] - y[-2])
-            threshold = x[-1] + slope * (points - y[-1])
+            above_all = float(np.nextafter(descending[0], np.inf))
+            threshold = max(x[-1] + slope * (points - y[-1]), above_all)
         x.append(max(threshold, float(np.nextafter(x[-1], np.inf))))
         y.append(float(points))
     x.append(x[-1] + max(x[-1] - x[-2], 1.0))

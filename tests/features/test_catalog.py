@@ -53,9 +53,11 @@ def test_every_aggregate_can_be_declared_and_says_what_it_means() -> None:
 
 def test_every_aggregate_of_the_transaction_itself_can_be_declared() -> None:
     fields: dict[str, Any] = {
-        "value": "amount", "hour_of_day": "event_time", "day_of_week": "event_time",
+        "value": "amount",
+        "hour_of_day": "event_time",
+        "day_of_week": "event_time",
         "differs": ["merchant_id", "device_id"],
-    }  # fmt: skip
+    }
     assert set(fields) == set(EVENT_AGGREGATES)
     for name, of in fields.items():
         (feature,) = catalog_of(entity="event", of=of, aggregates=[name], windows=[]).features
@@ -162,10 +164,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a sum over nothing": ({"aggregates": ["sum"]}, r'of = "": "sum" needs one declared field'),
     "a sum over an unknown field": (
         {"aggregates": ["sum"], "of": "fee"}, r'of = "fee": "sum" needs one declared field'),
-    "a sum over two fields": (
-        {"aggregates": ["sum"], "of": ["amount", "tip"]}, r'"sum" needs one declared field'),
-    "a sum over a text": (
-        {"aggregates": ["sum"], "of": "channel"}, r'of = "channel": "sum" needs a numeric field'),
+    "a sum over two fields": ({"aggregates": ["sum"], "of": ["amount", "tip"]}, r'"sum" needs one declared field'),
+    "a sum over a text": ({"aggregates": ["sum"], "of": "channel"}, r'of = "channel": "sum" needs a numeric field'),
     "a sum over a time": (
         {"aggregates": ["sum"], "of": "event_time"}, r'of = "event_time": "sum" needs a numeric field'),
     "distinct over an amount": (
@@ -184,27 +184,35 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a window of the transaction itself": (
         {"entity": "event", "of": "amount", "aggregates": ["value"]}, r'entity "event" looks at one transaction'),
     "an unknown field of the transaction": (
-        {"entity": "event", "of": "fee", "aggregates": ["value"], "windows": []}, r'of = "fee": not a declared field'),
+        {"entity": "event", "of": "fee", "aggregates": ["value"], "windows": []},
+        r'of = "fee": not a declared field',
+    ),
     "no field of the transaction": (
         {"entity": "event", "aggregates": ["value"], "windows": []}, r'of = "": not a declared field'),
     "an unknown aggregate of the transaction": (
         {"entity": "event", "of": "amount", "aggregates": ["sum"], "windows": []},
-        r'aggregates: "sum": give one of value, hour_of_day'),
+        r'aggregates: "sum": give one of value, hour_of_day',
+    ),
     "the value of an id": (
         {"entity": "event", "of": "merchant_id", "aggregates": ["value"], "windows": []},
-        r'"value" needs one numeric field, or a category with listed values'),
+        r'"value" needs one numeric field, or a category with listed values',
+    ),
     "the value of a time": (
         {"entity": "event", "of": "event_time", "aggregates": ["value"], "windows": []},
-        r'"value" needs one numeric field, or a category with listed values'),
+        r'"value" needs one numeric field, or a category with listed values',
+    ),
     "the hour of an amount": (
         {"entity": "event", "of": "amount", "aggregates": ["hour_of_day"], "windows": []},
-        r'"hour_of_day" needs the event time, "event_time"'),
+        r'"hour_of_day" needs the event time, "event_time"',
+    ),
     "differing numbers": (
         {"entity": "event", "of": ["amount", "tip"], "aggregates": ["differs"], "windows": []},
-        r'"differs" needs two id or category fields'),
+        r'"differs" needs two id or category fields',
+    ),
     "an empty list of fields": (
         {"entity": "event", "of": [], "aggregates": ["differs"], "windows": []},
-        r'"differs" needs two id or category fields'),
+        r'"differs" needs two id or category fields',
+    ),
 }  # fmt: skip
 
 

@@ -1,0 +1,276 @@
+"""A bundle comes back as it was written, and a damaged one is refused by name while this process lives."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fraudstream.errors import ModelError
+from fraudstream.features import build_catalog
+from fraudstream.registry import read_bundle, verify_bundle, write_bundle
+from fraudstream.registry.bundle import Golden, read_golden
+from fraudstream.scoring import Model, ModelParts
+from fraudstream.scoring.model import Knots
+from fraudstream.stream.build import load_model
+from tests.worlds import TinyWorld
+
+FILES = (
+    "booster.txt",
+    "bundle.json",
+    "bundle.json.sha256",
+    "calibrator.json",
+    "golden.parquet",
+    "report/report.md",
+)
+ABOUT = {"created_at": "2026-01-01T00:00:00.000Z", "training": {"trees": 12}, "metrics": {"auc": 0.5, "x": None}}
+
+
+@pytest.fixture
+def bundle(tiny_world: TinyWorld, tmp_path: Path) -> Path:
+    """A copy of the world's bundle, to damage."""
+    return Path(shutil.copytree(tiny_world.bundle, tmp_path / "0001"))
+
+
+def test_a_bundle_comes_back_as_it_was_written(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    _, parts = read_bundle(tiny_world.bundle)
+    golden = read_golden(tiny_world.bundle, parts.feature_names)
+    write_bundle(tmp_path / "card_payment" / "0001", parts, ABOUT, golden, {"report.md": "# Ümlaut\n"})
+
+    described, read = read_bundle(tmp_path / "card_payment" / "0001")
+    assert read == parts
+    assert (described.name, described.version, described.created_at) == (
+        "card_payment",
+        "0001",
+        ABOUT["created_at"],
+    )
+    assert (described.training, described.metrics) == (ABOUT["training"], ABOUT["metrics"])
+    again = read_golden(tmp_path / "card_payment" / "0001", parts.feature_names)
+    assert again.X.tobytes() == golden.X.tobytes()
+    assert again.raw.tobytes() == golden.raw.tobytes()
+    assert verify_bundle(tmp_path / "card_payment" / "0001").problems == []
+
+
+def test_a_bundle_holds_what_its_page_says_and_no_pickle(tiny_world: TinyWorld) -> None:
+    found = sorted(p.relative_to(tiny_world.bundle).as_posix() for p in tiny_world.bundle.rglob("*") if p.is_file())
+    assert found == sorted(FILES)
+    described = json.loads((tiny_world.bundle / "bundle.json").read_text("utf-8"))
+    assert sorted(described["files"]) == sorted(set(FILES) - {"bundle.json", "bundle.json.sha256"})
+    for name, digest in described["files"].items():
+        assert hashlib.sha256((tiny_world.bundle / name).read_bytes()).hexdigest() == digest
+
+
+def test_a_good_bundle_is_verified_with_all_its_golden_rows(tiny_world: TinyWorld) -> None:
+    report = verify_bundle(tiny_world.bundle)
+    assert report.problems == []
+    assert (report.version, report.files, report.golden_rows) == ("card_payment/0001", len(FILES), 256)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_changed_byte_goes_unnoticed(bundle: Path, name: str) -> None:
+    path, chance = bundle / name, random.Random(name)
+    whole = path.read_bytes()
+    places = range(len(whole)) if len(whole) <= 100 else [0, len(whole) - 1, *chance.sample(range(len(whole)), 60)]
+    for at in places:
+        changed = bytearray(whole)
+        changed[at] ^= chance.randint(1, 255)
+        path.write_bytes(changed)
+        assert_refused(bundle, name)
+    path.write_bytes(whole)
+    assert read_bundle(bundle)[1].version == "card_payment/0001"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_cut_or_lengthened_file_goes_unnoticed(bundle: Path, name: str) -> None:
+    path, chance = bundle / name, random.Random(name)
+    whole = path.read_bytes()
+    for length in [0, 1, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(10))]:
+        path.write_bytes(whole[:length])
+        assert_refused(bundle, name)
+    for more in (b"\n", b"\0", b"x" * 10_000, whole):
+        path.write_bytes(whole + more)
+        assert_refused(bundle, name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_missing_file_goes_unnoticed(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    assert_refused(bundle, name)
+    (bundle / name).mkdir()
+    assert_refused(bundle, name)
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "report/more.md", ".hidden", "deep/er/file", "booster.txt.bak"])
+def test_no_extra_file_goes_unnoticed(bundle: Path, name: str) -> None:
+    (bundle / name).parent.mkdir(parents=True, exist_ok=True)
+    (bundle / name).write_bytes(b"")
+    assert_refused(bundle, name)
+
+
+def assert_refused(bundle: Path, name: str) -> None:
+    """Fail unless the bundle is refused in one line that names the file."""
+    with pytest.raises(ModelError) as refused:
+        read_bundle(bundle)
+    # The description and its hash vouch for each other: either may be the one that is named.
+    named = ("bundle.json", "bundle.json.sha256") if name.startswith("bundle.json") else (name,)
+    assert any(str(bundle / one) in str(refused.value) for one in named), refused.value
+    assert "\n" not in str(refused.value)
+
+
+def test_a_bundle_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    report = verify_bundle(tmp_path / "0007")
+    assert len(report.problems) == 1
+    assert str(tmp_path / "0007") in report.problems[0]
+
+
+def reseal(bundle: Path, change: Callable[[dict[str, Any]], None] = lambda described: None) -> None:
+    """Write all hashes anew, as someone would who damages a bundle on purpose."""
+    described = json.loads((bundle / "bundle.json").read_text("utf-8"))
+    described["files"] = {
+        name: hashlib.sha256((bundle / name).read_bytes()).hexdigest() for name in described["files"]
+    }
+    change(described)
+    (bundle / "bundle.json").write_text(json.dumps(described), "utf-8")
+    digest = hashlib.sha256((bundle / "bundle.json").read_bytes()).hexdigest()
+    (bundle / "bundle.json.sha256").write_text(f"{digest}  bundle.json\n", "utf-8")
+
+
+def _booster(change: Callable[[str], str]) -> Callable[[Path], None]:
+    def damage(bundle: Path) -> None:
+        text = (bundle / "booster.txt").read_text("utf-8")
+        assert change(text) != text
+        (bundle / "booster.txt").write_text(change(text), "utf-8")
+        reseal(bundle)
+
+    return damage
+
+
+def _golden(change: Callable[[pa.Table], pa.Table]) -> Callable[[Path], None]:
+    def damage(bundle: Path) -> None:
+        pq.write_table(change(pq.read_table(bundle / "golden.parquet")), bundle / "golden.parquet")
+        reseal(bundle)
+
+    return damage
+
+
+def _other_thresholds(text: str) -> str:
+    lines = text.splitlines(keepends=True)
+    return "".join(
+        "leaf_value=" + line.removeprefix("leaf_value=").replace("1", "2") if line.startswith("leaf_value=") else line
+        for line in lines
+    )
+
+
+# With right hashes; several of them abort the process that loads them.
+SEALED: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "a text that ends early": ("booster.txt", _booster(lambda text: text[: len(text) // 2])),
+    "no text": ("booster.txt", _booster(lambda text: "")),
+    "a tree without its children": ("booster.txt", _booster(lambda text: text.replace("left_child=", "left_chld=", 1))),
+    "a tree that says it is larger": ("booster.txt", _booster(lambda text: text.replace("num_leaves=", "num_leaves=9", 1))),
+    "a number that is none": ("booster.txt", _booster(lambda text: text.replace("threshold=", "threshold=x", 1))),
+    "other leaf values": ("golden.parquet", _booster(_other_thresholds)),
+    "another feature": (
+        "booster.txt",
+        _booster(lambda text: text.replace("feature_names=amount ", "feature_names=sum ", 1)),
+    ),
+    "other golden scores": (
+        "golden.parquet",
+        _golden(lambda t: t.set_column(t.num_columns - 1, "raw_score", pa.array([0.0] * t.num_rows))),
+    ),
+    "no golden rows": ("golden.parquet", _golden(lambda t: t.slice(0, 0))),
+    "a golden column less": ("golden.parquet", _golden(lambda t: t.drop_columns(["amount"]))),
+}
+
+
+def test_a_damaged_model_with_right_hashes_is_refused_by_the_child_process(
+    tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    def refusal(kind: str) -> list[str]:
+        bundle = Path(shutil.copytree(tiny_world.bundle, tmp_path / kind / "0001"))
+        SEALED[kind][1](bundle)
+        assert read_bundle(bundle)[1].version == "card_payment/0001"  # the hashes have nothing to say
+        return verify_bundle(bundle).problems
+
+    with ThreadPoolExecutor(2) as pool:
+        problems = dict(zip(SEALED, pool.map(refusal, SEALED), strict=True))
+    for kind, found in problems.items():
+        assert len(found) >= 1, kind
+        assert str(tmp_path / kind / "0001" / SEALED[kind][0]) in found[0], (kind, found)
+        assert "\n" not in found[0]
+
+
+def test_the_worker_does_not_load_what_the_child_process_refuses(
+    tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_world.folder / "models", tmp_path / "models")
+    _booster(lambda text: text[: len(text) // 2])(tmp_path / "models" / "card_payment" / "0001")
+    settings = tiny_world.settings_with(model__registry=str(tmp_path / "models"))
+    with pytest.raises(ModelError, match=r"booster\.txt: cannot be loaded"):
+        load_model(settings, build_catalog(settings.features, settings.event))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.update(format=2), "has format 2; this version reads 1"),
+        (lambda d: d["files"].pop("booster.txt"), "does not list booster.txt"),
+        (lambda d: d["files"].update({"../0001/booster.txt": "0"}), "outside the bundle"),
+        (lambda d: d["files"].update({"/etc/hostname": "0"}), "outside the bundle"),
+        (lambda d: d["points"]["x"].reverse(), "not an ascending function"),
+        (lambda d: d["points"].update(x=[]), "not an ascending function"),
+        (lambda d: d["points"]["y"].reverse(), "not an ascending function"),
+        (lambda d: d.update(surprise=1), "surprise"),
+        (lambda d: d.pop("features"), "features"),
+    ],
+)
+def test_a_description_that_does_not_hold_together_is_refused(
+    bundle: Path, change: Callable[[dict[str, Any]], None], said: str
+) -> None:
+    reseal(bundle, change)
+    with pytest.raises(ModelError) as refused:
+        read_bundle(bundle)
+    assert "bundle.json" in str(refused.value)
+    assert said in str(refused.value)
+
+
+def test_a_calibration_that_falls_is_refused(bundle: Path) -> None:
+    (bundle / "calibrator.json").write_text('{"x": [0.0, 1.0], "y": [0.5, 0.4]}', "utf-8")
+    reseal(bundle)
+    with pytest.raises(ModelError, match=r"calibrator\.json: its knots are not an ascending function"):
+        read_bundle(bundle)
+
+
+def test_a_bundle_that_cannot_be_written_whole_leaves_nothing(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    _, parts = read_bundle(tiny_world.bundle)
+    golden = read_golden(tiny_world.bundle, parts.feature_names)
+    with pytest.raises(FileNotFoundError):
+        write_bundle(tmp_path / "0001", parts, ABOUT, golden, {"no/such/folder.md": ""})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_does_not_take_the_place_of_another(tiny_world: TinyWorld, bundle: Path) -> None:
+    _, parts = read_bundle(tiny_world.bundle)
+    golden = read_golden(tiny_world.bundle, parts.feature_names)
+    with pytest.raises(OSError):
+        write_bundle(bundle, parts, ABOUT, golden, {})
+    assert [p.name for p in bundle.parent.iterdir()] == ["0001"]
+    assert verify_bundle(bundle).problems == []
+
+
+def test_a_model_from_a_bundle_scores_its_golden_rows_to_the_bit(tiny_world: TinyWorld) -> None:
+    _, parts = read_bundle(tiny_world.bundle)
+    golden: Golden = read_golden(tiny_world.bundle, parts.feature_names)
+    catalog = build_catalog(tiny_world.settings.features, tiny_world.settings.event)
+    assert np.array_equal(Model(parts, catalog).raw_scores(golden.X), golden.raw)
+    assert isinstance(parts, ModelParts)
+    assert isinstance(parts.points, Knots)

@@ -1,0 +1,65 @@
+"""An explanation adds up, names the features that raised the score, and hides nothing in its rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fraudstream.batch import Float64
+from fraudstream.features import build_catalog
+from fraudstream.registry import Registry
+from fraudstream.registry.bundle import read_golden
+from fraudstream.scoring import Model
+from fraudstream.scoring.explain import explain
+from tests.worlds import TinyWorld
+
+Scored = tuple[Model, Float64]
+
+
+@pytest.fixture(scope="module")
+def scored(tiny_world: TinyWorld) -> Scored:
+    """The world's model and rows of X with the missing values that they have."""
+    _, parts = Registry(tiny_world.folder / "models", "card_payment").read("champion")
+    catalog = build_catalog(tiny_world.settings.features, tiny_world.settings.event)
+    X = read_golden(tiny_world.bundle, parts.feature_names).X
+    assert np.isnan(X).any()
+    return Model(parts, catalog), X
+
+
+@pytest.mark.parametrize("reasons_max", [1, 3, 50])
+def test_base_reasons_and_rest_add_up_to_the_raw_score(scored: Scored, reasons_max: int) -> None:
+    model, X = scored
+    told = explain(model, X, np.arange(len(X)), reasons_max)
+    added = [why.base + why.rest + sum(reason.contribution for reason in why.reasons) for why in told]
+    assert added == pytest.approx(model.raw_scores(X), abs=1e-9)
+    assert max(len(why.reasons) for why in told) <= reasons_max
+
+
+def test_the_reasons_are_the_strongest_of_those_that_raise_the_score(scored: Scored) -> None:
+    model, X = scored
+    names = model.parts.feature_names
+    for row, why in enumerate(explain(model, X, np.arange(len(X)), 4)):
+        parts = dict(zip(names, model.contributions(X[row : row + 1])[0][:-1].tolist(), strict=True))
+        strongest = sorted((part for part in parts.values() if part > 0), reverse=True)[:4]
+        assert [reason.contribution for reason in why.reasons] == strongest
+        assert [parts[reason.feature] for reason in why.reasons] == strongest
+
+
+def test_a_reason_carries_the_features_value_and_none_where_it_is_missing(scored: Scored) -> None:
+    model, X = scored
+    column = {name: i for i, name in enumerate(model.catalog.names)}
+    missing = 0
+    for row, why in enumerate(explain(model, X, np.arange(len(X)), 50)):
+        for reason in why.reasons:
+            value = X[row, column[reason.feature]]
+            missing += int(np.isnan(value))
+            assert reason.value == (None if np.isnan(value) else value)
+            assert reason.text
+    assert missing > 0
+
+
+def test_only_the_rows_asked_for_are_explained_in_their_order(scored: Scored) -> None:
+    model, X = scored
+    every = explain(model, X, np.arange(len(X)), 5)
+    assert explain(model, X, np.array([9, 2, 5]), 5) == [every[9], every[2], every[5]]
+    assert explain(model, X, np.array([], np.int64), 5) == []

@@ -1,0 +1,178 @@
+"""A model's numbers: risk points keep the rates they promise, the calibration is scikit-learn's."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.isotonic import IsotonicRegression
+
+from fraudstream.batch import Float64
+from fraudstream.errors import ModelError
+from fraudstream.features import Catalog, build_catalog
+from fraudstream.registry import Registry
+from fraudstream.registry.bundle import read_golden
+from fraudstream.scoring import Model, ModelParts
+from fraudstream.scoring.model import POINTS_FPR, Knots, bind, points_knots
+from fraudstream.settings import FeatureGroup
+from tests.worlds import TinyWorld
+
+ANY_CALIBRATION = Knots([0.0], [0.5])
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The world's model and rows of X in its catalogue's order."""
+
+    parts: ModelParts
+    catalog: Catalog
+    X: Float64
+
+    def __repr__(self) -> str:  # short, for Hypothesis' reports
+        return "Loaded(...)"
+
+    def without(self, *names: str) -> Catalog:
+        """Return the catalogue without some features."""
+        kept = tuple(f for f in self.catalog.features if f.name not in names)
+        return dataclasses.replace(self.catalog, features=kept)
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_world: TinyWorld) -> Loaded:
+    _, parts = Registry(tiny_world.folder / "models", "card_payment").read("champion")
+    catalog = build_catalog(tiny_world.settings.features, tiny_world.settings.event)
+    return Loaded(parts, catalog, read_golden(tiny_world.bundle, parts.feature_names).X)
+
+
+def points_of(knots: Knots, raw: Float64, loaded: Loaded) -> npt.NDArray[np.int64]:
+    model = Model(dataclasses.replace(loaded.parts, points=knots), loaded.catalog)
+    return model.risk_points(raw)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Raw scores that tie as those of trees do: with few digits almost all."""
+
+    seed: int
+    n: int
+    spread: float
+    middle: float
+    digits: int
+
+    def raw(self) -> Float64:
+        drawn = np.random.default_rng(self.seed).normal(self.middle, self.spread, self.n)
+        return np.round(drawn, self.digits)
+
+
+scores = st.builds(
+    Scores,
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 40) | st.integers(1, 20_000),
+    st.sampled_from([0.0, 1e-12, 0.3, 3.0, 1e6]),
+    st.sampled_from([0.0, -6.0, 1e3]),
+    st.integers(0, 6),
+)
+
+
+@given(scores)
+def test_no_more_legitimate_transactions_reach_risk_points_than_promised(
+    loaded: Loaded, drawn: Scores
+) -> None:
+    legitimate = drawn.raw()
+    points = points_of(points_knots(legitimate), legitimate, loaded)
+    for promised, rate in POINTS_FPR:
+        reached = int((points >= promised).sum())
+        assert reached <= rate * len(legitimate), f"{promised} points: {reached} of {len(legitimate)}"
+
+
+@given(scores, scores)
+def test_risk_points_rise_with_the_raw_score_and_stay_within_0_and_1000(
+    loaded: Loaded, drawn: Scores, others: Scores
+) -> None:
+    legitimate = drawn.raw()
+    knots = points_knots(legitimate)
+    around = np.concatenate([np.nextafter(knots.x, -np.inf), knots.x, np.nextafter(knots.x, np.inf)])
+    raw = np.sort(np.concatenate([legitimate, others.raw(), around, [-np.inf, -1e300, 1e300, np.inf]]))
+    points = points_of(knots, raw, loaded)
+    assert (np.diff(points) >= 0).all()
+    assert points[0] == 0
+    assert points[-1] == 1000
+
+
+@given(scores)
+def test_a_score_at_a_threshold_has_the_thresholds_points(loaded: Loaded, drawn: Scores) -> None:
+    knots = points_knots(drawn.raw())
+    assert list(knots.y) == [0.0, *(float(points) for points, _ in POINTS_FPR), 1000.0]
+    assert (np.diff(knots.x) > 0).all()
+    assert points_of(knots, np.array(knots.x), loaded).tolist() == [int(y) for y in knots.y]
+
+
+def test_with_untied_scores_as_many_reach_the_points_as_promised(loaded: Loaded) -> None:
+    legitimate = np.random.default_rng(3).permutation(np.linspace(-8.0, 3.0, 50_000))
+    points = points_of(points_knots(legitimate), legitimate, loaded)
+    assert [int((points >= promised).sum()) for promised, _ in POINTS_FPR] == [
+        5000, 3500, 2500, 1500, 1000, 500, 250, 50, 5
+    ]  # fmt: skip
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 300), st.integers(0, 4))
+def test_the_calibration_is_bit_for_bit_what_scikit_learn_predicts(
+    loaded: Loaded, seed: int, n: int, places: int
+) -> None:
+    chance = np.random.default_rng(seed)
+    raw = np.round(chance.normal(-3, 2, n), places)
+    fraud = chance.random(n) < 1 / (1 + np.exp(-raw))
+    isotonic = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, fraud)
+    knots = Knots(isotonic.X_thresholds_.tolist(), isotonic.y_thresholds_.tolist())
+    model = Model(dataclasses.replace(loaded.parts, calibration=knots), loaded.catalog)
+
+    asked = np.concatenate([raw, chance.normal(-3, 4, 100), [-50.0, 50.0]])
+    assert model.probabilities(asked).tolist() == isotonic.predict(asked).tolist()
+
+
+def test_raw_scores_are_the_boosters_own(tiny_world: TinyWorld, loaded: Loaded) -> None:
+    golden = read_golden(tiny_world.bundle, loaded.parts.feature_names)
+    assert Model(loaded.parts, loaded.catalog).raw_scores(golden.X).tolist() == golden.raw.tolist()
+
+
+def test_a_catalogue_in_another_order_gives_the_same_scores(loaded: Loaded) -> None:
+    order = np.random.default_rng(2).permutation(len(loaded.catalog))
+    other = dataclasses.replace(loaded.catalog, features=tuple(loaded.catalog.features[i] for i in order))
+    here, there = Model(loaded.parts, loaded.catalog), Model(loaded.parts, other)
+    assert there.raw_scores(loaded.X[:, order]).tolist() == here.raw_scores(loaded.X).tolist()
+    assert there.contributions(loaded.X[:, order]).tolist() == here.contributions(loaded.X).tolist()
+
+
+def test_a_catalogue_with_features_that_the_model_does_not_know_gives_the_same_scores(
+    tiny_world: TinyWorld, loaded: Loaded
+) -> None:
+    more = FeatureGroup(entity="merchant", of="amount", windows=["7d", "90d"], aggregates=["max", "min"])
+    wider = build_catalog([more, *tiny_world.settings.features], tiny_world.settings.event)
+    X = np.concatenate([np.ones((len(loaded.X), 4)), loaded.X], axis=1)
+    here, there = Model(loaded.parts, loaded.catalog), Model(loaded.parts, wider)
+    assert len(wider) == len(loaded.catalog) + 4
+    assert there.raw_scores(X).tolist() == here.raw_scores(loaded.X).tolist()
+
+
+def test_a_model_that_needs_a_feature_the_catalogue_does_not_have_is_refused_by_name(loaded: Loaded) -> None:
+    missing = loaded.parts.feature_names[7]
+    with pytest.raises(ModelError, match=rf"needs the feature {missing},.*fraudstream train") as refused:
+        Model(loaded.parts, loaded.without(missing))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_model_trained_with_another_definition_of_a_feature_is_refused_by_name(loaded: Loaded) -> None:
+    ids = list(loaded.parts.feature_ids)
+    name, ids[4] = loaded.parts.feature_names[4], "0123456789abcdef"
+    with pytest.raises(ModelError, match=f"another definition of {name} .*fraudstream train"):
+        bind(dataclasses.replace(loaded.parts, feature_ids=tuple(ids)), loaded.catalog)
+
+
+def test_the_contributions_and_the_base_add_up_to_the_raw_score(loaded: Loaded) -> None:
+    model = Model(loaded.parts, loaded.catalog)
+    assert model.contributions(loaded.X).sum(axis=1) == pytest.approx(model.raw_scores(loaded.X), abs=1e-9)
