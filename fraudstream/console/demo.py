@@ -157,8 +157,10 @@ def _write_settings(folder: Path, plan: DemoPlan, stack: ExitStack) -> Settings:
     lines += ["[model]", f'registry = "{folder / "models"}"', "[labels]", 'maturity = "21d"']
     lines += ["[worker]", f'group = "fraudstream-demo-{os.getpid()}"', f"web_port = {_free_port()}"]
     lines += [f'warm = "{folder / "history" / "transactions"}"']
-    lines += ["[kafka]", f'"bootstrap.servers" = "{brokers}"', ""]
-    (folder / "fraudstream.toml").write_text("\n".join(lines), "utf-8")
+    lines += ["[kafka]", f'"bootstrap.servers" = "{brokers}"']
+    if plan.brokers is None:
+        lines += ["[kafka_consumer]", '"fetch.wait.max.ms" = 5']  # the built-in broker waits it out each time
+    (folder / "fraudstream.toml").write_text("\n".join(lines) + "\n", "utf-8")
     return load_settings(folder / "fraudstream.toml", environment={})
 
 

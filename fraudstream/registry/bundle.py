@@ -127,8 +127,7 @@ def write_bundle(
             **about,
         )
         (building / "bundle.json").write_bytes(_pretty(described))
-        digest = _sha256(building / "bundle.json")
-        (building / "bundle.json.sha256").write_text(f"{digest}  bundle.json\n", "utf-8")
+        (building / "bundle.json.sha256").write_bytes(_digest_line(building / "bundle.json"))
         building.chmod(0o755)
         building.rename(folder)
     except BaseException:
@@ -164,8 +163,18 @@ def read_bundle(folder: Path) -> tuple[BundleFile, ModelParts]:
 
 
 def read_golden(folder: Path, names: tuple[str, ...]) -> Golden:
-    """Read the golden rows, in the model's feature order."""
-    table = pq.read_table(folder / "golden.parquet")
+    """Read the golden rows, in the model's feature order.
+
+    Raises:
+        ModelError: there are none, or not of all features.
+    """
+    path = folder / "golden.parquet"
+    try:
+        table = pq.read_table(path, columns=[*names, "raw_score"])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ModelError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+    if table.num_columns != len(names) + 1 or not table.num_rows:
+        raise ModelError(f"{path}: lacks rows, or columns of the model's features")
     X = np.column_stack([table[name].to_numpy() for name in names])
     return Golden(X, table["raw_score"].to_numpy())
 
@@ -182,7 +191,14 @@ def verify_bundle(folder: Path) -> BundleReport:
     files = len(described.files) + 2
     command = [sys.executable, "-m", "fraudstream.registry.probe", str(folder)]
     try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False)
+        child = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",  # of a damaged model LightGBM prints whatever it finds
+            timeout=CHILD_TIMEOUT_S,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         problem = f"{folder / 'booster.txt'}: took longer than {CHILD_TIMEOUT_S} s to load"
         return BundleReport(str(folder), parts.version, files, 0, [problem])
@@ -196,8 +212,7 @@ def verify_bundle(folder: Path) -> BundleReport:
 
 def _read_description(folder: Path) -> BundleFile:
     path = folder / "bundle.json"
-    recorded = _read_bytes(folder / "bundle.json.sha256", 1024).decode("ascii", "replace").split()
-    if not recorded or _sha256(path) != recorded[0]:
+    if _read_bytes(folder / "bundle.json.sha256", 1024) != _digest_line(path):
         raise ModelError(f"{path}: is damaged (its sha256 is not the one in bundle.json.sha256)")
     described = _decoded(path, BundleFile)
     if described.format != FORMAT:
@@ -230,6 +245,11 @@ def _read_bytes(path: Path, bytes_max: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _digest_line(path: Path) -> bytes:
+    """Return what sha256sum prints of a file."""
+    return f"{_sha256(path)}  {path.name}\n".encode()
 
 
 def _sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 
+from fraudstream.errors import ModelError
 from fraudstream.registry.bundle import read_bundle, read_golden
 
 
@@ -22,7 +23,10 @@ def probe(folder: Path) -> dict[str, object]:
     problems = []
     if booster.feature_name() != list(parts.feature_names):
         problems.append(f"{folder / 'booster.txt'}: has other features than bundle.json")
-    golden = read_golden(folder, parts.feature_names)
+    try:
+        golden = read_golden(folder, parts.feature_names)
+    except ModelError as error:
+        return {"golden_rows": 0, "problems": [*problems, str(error)]}
     raw = booster.predict(golden.X, raw_score=True, num_threads=1)
     differing = int((raw != golden.raw).sum()) if len(raw) == len(golden.raw) else len(golden.raw)
     if differing or not np.isfinite(raw).all():

@@ -34,34 +34,31 @@ def recall_at_fpr(fraud: npt.NDArray[np.bool_], score: Float64, rate: float) -> 
 
 
 def card_precision_at_k(
-    day: Int64,
-    card: Int64,
-    fraud: npt.NDArray[np.bool_],
-    score: Float64,
-    k: int,
-    known: set[int] | None = None,
-) -> list[float]:
-    """Return for each day the share of truly compromised cards among the k cards that score highest.
+    day: Int64, card: Int64, fraud: npt.NDArray[np.bool_], score: Float64, k: int
+) -> Float64:
+    """Return for each day, in order, the share of compromised cards among the k cards that score highest.
 
     A card's score of a day is its highest; it is compromised when any of its transactions that day is fraud.
+    A compromised card that a day finds is blocked: its rows of later days do not count. Of equal scores the
+    lower card number comes first. On a day with fewer than k cards the share is still of k.
 
     Args:
-        day, card: [n] of each transaction.
-        known: cards that are known to be compromised and are left out; cards found are added to it only by
-            the caller.
+        day, card: [n] of each transaction; cards known before the first day are not among them.
 
-    Source: Fraud Detection Handbook, chapter 4, "Precision top-k metrics".
+    Source: Fraud Detection Handbook, chapter 4, "Precision top-k metrics" (`card_precision_top_k`).
     """
-    result = []
-    for today in np.unique(day):
-        rows = np.flatnonzero(day == today)
-        if known:
-            rows = rows[~np.isin(card[rows], list(known))]
+    days = np.unique(day)
+    precision = np.zeros(len(days))
+    blocked: Int64 = np.empty(0, np.int64)
+    for i, today in enumerate(days):
+        rows = np.flatnonzero((day == today) & ~np.isin(card, blocked))
         cards, where = np.unique(card[rows], return_inverse=True)
         best = np.full(len(cards), -np.inf)
         np.maximum.at(best, where, score[rows])
         compromised = np.zeros(len(cards), bool)
         np.logical_or.at(compromised, where, fraud[rows])
         top = np.argsort(-best, kind="stable")[:k]
-        result.append(float(compromised[top].sum() / k))
-    return result
+        found = cards[top[compromised[top]]]
+        precision[i] = len(found) / k
+        blocked = np.append(blocked, found)
+    return precision

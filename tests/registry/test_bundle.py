@@ -163,7 +163,12 @@ def _golden(change: Callable[[pa.Table], pa.Table]) -> Callable[[Path], None]:
     return damage
 
 
-def _other_thresholds(text: str) -> str:
+def _not_parquet(bundle: Path) -> None:
+    (bundle / "golden.parquet").write_text("amount,raw_score\n1,0.5\n", "utf-8")
+    reseal(bundle)
+
+
+def _other_leaves(text: str) -> str:
     lines = text.splitlines(keepends=True)
     return "".join(
         "leaf_value=" + line.removeprefix("leaf_value=").replace("1", "2") if line.startswith("leaf_value=") else line
@@ -178,7 +183,7 @@ SEALED: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a tree without its children": ("booster.txt", _booster(lambda text: text.replace("left_child=", "left_chld=", 1))),
     "a tree that says it is larger": ("booster.txt", _booster(lambda text: text.replace("num_leaves=", "num_leaves=9", 1))),
     "a number that is none": ("booster.txt", _booster(lambda text: text.replace("threshold=", "threshold=x", 1))),
-    "other leaf values": ("golden.parquet", _booster(_other_thresholds)),
+    "other leaf values": ("golden.parquet", _booster(_other_leaves)),
     "another feature": (
         "booster.txt",
         _booster(lambda text: text.replace("feature_names=amount ", "feature_names=sum ", 1)),
@@ -189,6 +194,7 @@ SEALED: dict[str, tuple[str, Callable[[Path], None]]] = {
     ),
     "no golden rows": ("golden.parquet", _golden(lambda t: t.slice(0, 0))),
     "a golden column less": ("golden.parquet", _golden(lambda t: t.drop_columns(["amount"]))),
+    "a golden file of another kind": ("golden.parquet", _not_parquet),
 }
 
 
