@@ -46,6 +46,8 @@ class WorkerMetrics:
         self.entities = Gauge("fraudstream_entities", "Entities kept", ["entity"], registry=r)
         # 1 once the worker serves, 0 while it rebuilds state.
         self.ready = Gauge("fraudstream_ready", "1 when serving", registry=r)
+        # 1 while the compiled forest scores, 0 while LightGBM itself does.
+        self.model_compiled = Gauge("fraudstream_model_compiled", "1 when compiled", registry=r)
         # Always 1; its labels name the model that scores.
         self.model_info = Gauge("fraudstream_model_info", "The scoring model", ["model"], registry=r)
 

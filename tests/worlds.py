@@ -62,11 +62,6 @@ trees_max = 12
 leaves_max = 8
 learning_rate = 0.2
 
-[topics]
-partitions = 1
-
-[worker]
-web_port = 0
 """
 
 
@@ -107,6 +102,10 @@ class TinyWorld:
     @property
     def bundle(self) -> Path:
         return Path(self.trained["path"])
+
+    def toml_with(self, sections: str) -> str:
+        """Return the text of the settings' file with further sections."""
+        return TOML.format(registry=self.folder / "models") + sections
 
     def settings_with(self, **overrides: Any) -> Settings:
         """Return the settings with some replaced; `worker__group="x"` replaces `worker.group`."""

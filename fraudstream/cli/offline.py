@@ -93,7 +93,9 @@ def train(
     labels: Annotated[Path, typer.Option(help="Parquet or NDJSON files of labels with known_at (Unix ms).")],
     as_of: Annotated[
         str | None,
-        typer.Option(help="Train as if it were this instant (ISO 8601); default: now, or when all is mature."),
+        typer.Option(
+            help="Train as if it were this instant (ISO 8601); default: now, or when all is mature."
+        ),
     ] = None,
     promote: Annotated[
         bool, typer.Option("--promote", help="Make it the champion; the first model always is.")

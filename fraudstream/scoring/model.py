@@ -17,12 +17,18 @@ import numpy as np
 from fraudstream.batch import Float64, Int64
 from fraudstream.errors import ModelError
 from fraudstream.features import Catalog
+from fraudstream.scoring.forest import Forest, NotCompilable, compile_forest
 
 # Risk points -> share of legitimate transactions that reach them: Fraud Detector's table, continued.
 POINTS_FPR: tuple[tuple[int, float], ...] = (
     (600, 0.10), (700, 0.07), (775, 0.05), (860, 0.03), (900, 0.02), (950, 0.01), (975, 0.005),
     (990, 0.001), (999, 0.0001),
 )  # fmt: skip
+
+
+# Below this LightGBM's own predict is quicker (measured: 8 rows 24 us against 39 us, 64 rows 91 against 40).
+COMPILED_ROWS_MIN = 16
+PROBE_ROWS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +66,25 @@ class ModelParts:
 
 @dataclass(slots=True)
 class Model:
-    """A loaded model, bound to the catalogue whose X it is given."""
+    """A loaded model, bound to the catalogue whose X it is given.
+
+    Attributes:
+        columns: of the catalogue's X, in the model's order.
+        fallback: why LightGBM scores every batch; empty where the compiled forest gives the same bits.
+    """
 
     parts: ModelParts
     catalog: Catalog
     columns: Int64 = field(init=False)
+    fallback: str = field(init=False)
     _booster: Any = field(init=False, repr=False)
+    _forest: Forest | None = field(init=False, repr=False)
     _whole: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.columns = bind(self.parts, self.catalog)
         self._booster = lgb.Booster(model_str=self.parts.booster_text)
+        self._forest, self.fallback = _compiled(self.parts.booster_text, self._booster)
         self._whole = bool(np.array_equal(self.columns, np.arange(len(self.catalog))))
 
     def select(self, X: Float64) -> Float64:
@@ -79,8 +93,11 @@ class Model:
 
     def raw_scores(self, X: Float64) -> Float64:
         """Return the log odds of fraud, [n], for the catalogue's X."""
+        chosen = self.select(X)
+        if self._forest is not None and len(X) >= COMPILED_ROWS_MIN:
+            return self._forest.raw_scores(chosen)
         scores: Float64 = self._booster.predict(
-            self.select(X), raw_score=True, num_threads=1, validate_features=False
+            chosen, raw_score=True, num_threads=1, validate_features=False
         )
         return scores
 
@@ -101,6 +118,17 @@ class Model:
         # there: what a score has not reached it does not get.
         ahead = np.append(knots.y, knots.y[-1] + 1)[np.searchsorted(knots.x, raw, side="right")]
         return np.minimum(points, np.maximum(ahead.astype(np.int64) - 1, 0))
+
+
+def _compiled(booster_text: str, booster: Any) -> tuple[Forest | None, str]:
+    """Return the compiled forest if it gives LightGBM's bits on rows around every threshold, or why not."""
+    try:
+        forest = compile_forest(booster_text)
+    except NotCompilable as reason:
+        return None, str(reason)
+    X = forest.probes(PROBE_ROWS)
+    differing = int((forest.raw_scores(X) != booster.predict(X, raw_score=True, num_threads=1)).sum())
+    return (None, f"{differing} of {PROBE_ROWS} probe rows score otherwise") if differing else (forest, "")
 
 
 def bind(parts: ModelParts, catalog: Catalog) -> Int64:

@@ -69,6 +69,8 @@ def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], 
     for stage in STAGES:
         metrics.stage_seconds.labels(stage).inc(0)
     warm_kernels(catalog, settings)
+    if model.fallback:
+        log.warning("model_not_compiled", model=parts.version, reason=model.fallback, scored_by="lightgbm")
     log.info("kernels_warm", features=len(catalog), model=parts.version)
     topics = settings.topics
     wait_for_topics(settings, [topics.transactions, topics.decisions, topics.alerts, topics.dlq], stop)

@@ -87,6 +87,7 @@ class Worker:
         self._gauges_due_s = 0.0
         self._recent: deque[tuple[int, int]] = deque()  # rows and dead letters of the last batches
         source.on_revoke(self.commit)
+        metrics.model_compiled.set(int(not self.pipeline.model.fallback))
         metrics.model_info.labels(self.pipeline.model.parts.version).set(1)
 
     @property
@@ -134,7 +135,9 @@ class Worker:
         """Flush what was sent, then commit the positions it came from."""
         if not self._uncommitted:
             return
-        self._uncommitted = False  # first: after a failed flush nothing may commit these, `close` least of all
+        self._uncommitted = (
+            False  # first: after a failed flush nothing may commit these, `close` least of all
+        )
         self._sink.flush()
         emit_from = self._source.emit_from
         self._source.commit({p: o for p, o in self._done.items() if o > emit_from.get(p, 0)})
