@@ -39,10 +39,12 @@ class Source(Protocol):
             messages after it begin again at the oldest ones kept.
         emit_from: for each assigned partition the first offset that was not served before; messages below
             it only rebuild state.
+        begin_from: for each assigned partition the offset that reading begins at.
     """
 
     generation: int
     emit_from: Positions
+    begin_from: Positions
 
     def poll(self, rows_max: int, timeout_s: float) -> Sequence[Any]:
         """Return up to `rows_max` messages: wait for the first, then take what is there."""
@@ -52,6 +54,9 @@ class Source(Protocol):
 
     def lag(self) -> int:
         """Return how many messages are known to wait."""
+
+    def behind(self, rows: int) -> set[int]:
+        """Return the assigned partitions of which more than `rows` messages are known to wait."""
 
     def on_revoke(self, finish: Callable[[], None]) -> None:
         """Call `finish` before partitions are given up."""

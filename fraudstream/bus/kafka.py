@@ -79,8 +79,10 @@ class KafkaSource:
     def __init__(self, settings: Settings) -> None:
         self.generation = 0
         self.emit_from: Positions = {}
+        self.begin_from: Positions = {}
         self._topic = settings.topics.transactions
         self._begin = str(settings.kafka_consumer.get("auto.offset.reset", "earliest"))
+        self._high: Positions = {}
         self._finish: Callable[[], None] = lambda: None
         self._consumer = Consumer(client_config(settings, "consumer"))
         self._consumer.subscribe(
@@ -109,11 +111,21 @@ class KafkaSource:
 
     def lag(self) -> int:
         """Return how many messages are known to wait in the assigned partitions."""
-        waiting = 0
-        for partition in self._consumer.position(self._consumer.assignment()):
-            _, high = self._consumer.get_watermark_offsets(partition, cached=True)
-            if high > 0 and partition.offset >= 0:
-                waiting += max(0, high - partition.offset)
+        return sum(self._waiting().values())
+
+    def behind(self, rows: int) -> set[int]:
+        """Return the partitions with a backlog; the only partition is behind no other."""
+        if len(self.emit_from) < 2:
+            return set()
+        return {partition for partition, waiting in self._waiting().items() if waiting > rows}
+
+    def _waiting(self) -> dict[int, int]:
+        """Return how many messages are known to wait, by partition, as of the latest fetch."""
+        waiting = {}
+        for at in self._consumer.position(self._consumer.assignment()):
+            _, high = self._consumer.get_watermark_offsets(at, cached=True)
+            next_offset = at.offset if at.offset >= 0 else self.begin_from.get(at.partition, 0)
+            waiting[at.partition] = max(0, max(high, self._high.get(at.partition, 0)) - next_offset)
         return waiting
 
     def on_revoke(self, finish: Callable[[], None]) -> None:
@@ -144,6 +156,7 @@ class KafkaSource:
             partitions, consumer.committed(partitions, timeout=REQUEST_TIMEOUT_S), strict=True
         ):
             low, high = consumer.get_watermark_offsets(partition, timeout=REQUEST_TIMEOUT_S)
+            self.begin_from[partition.partition], self._high[partition.partition] = low, high
             start = committed.offset
             if start == OFFSET_INVALID or start < 0:
                 start = low if self._begin in ("earliest", "smallest", "beginning") else high

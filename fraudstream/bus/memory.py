@@ -54,6 +54,7 @@ class MemorySource:
 
     messages: Sequence[MemoryMessage]
     emit_from: Positions = field(default_factory=dict)
+    begin_from: Positions = field(default_factory=dict)
     generation: int = 0
     committed: Positions = field(default_factory=dict)
     _next: int = 0
@@ -71,6 +72,10 @@ class MemorySource:
     def lag(self) -> int:
         """Return how many messages are left."""
         return len(self.messages) - self._next
+
+    def behind(self, rows: int) -> set[int]:
+        """One log is never behind another."""
+        return set()
 
     def on_revoke(self, finish: Callable[[], None]) -> None:
         """Never revokes."""

@@ -23,6 +23,7 @@ from fraudstream.features import FeatureEngine, Observed
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.scoring import Pipeline, Scored
 from fraudstream.settings import Settings
+from fraudstream.stream.align import Aligner
 from fraudstream.stream.publish import Publisher
 
 log = structlog.get_logger("worker")
@@ -81,6 +82,8 @@ class Worker:
             self.pipeline.model.parts.version,
         )
         self._generation = source.generation
+        self._aligner = Aligner()
+        self._read: Positions = {}
         self._done: Positions = {}
         self._uncommitted = False
         self._commit_due_s = 0.0
@@ -93,15 +96,20 @@ class Worker:
     @property
     def ready(self) -> bool:
         """Tell whether partitions are assigned and state is rebuilt up to what was served before."""
-        emit_from = self._source.emit_from
-        return bool(emit_from) and all(
-            self._done.get(partition, start) >= start for partition, start in emit_from.items()
-        )
+        return bool(self._source.emit_from) and not any(self._left().values())
 
     def progress(self) -> dict[str, object]:
         """Return how far the state is rebuilt: messages left by partition until serving begins."""
-        left = {str(p): max(0, o - self._done.get(p, 0)) for p, o in self._source.emit_from.items()}
+        left = {str(partition): messages for partition, messages in self._left().items()}
         return {"model": self.pipeline.model.parts.version, "partitions": len(left), "replay_left": left}
+
+    def _left(self) -> Positions:
+        """Return by partition how many messages are to be read before serving begins."""
+        source, done = self._source, self._done
+        return {
+            p: max(0, start - done.get(p, source.begin_from.get(p, 0)))
+            for p, start in source.emit_from.items()
+        }
 
     def step(self) -> int:
         """Take one micro-batch all the way; return how many messages it had.
@@ -116,7 +124,7 @@ class Worker:
         if self._source.generation != self._generation:
             self._start_over()
         timer.lap("consume")
-        if messages:
+        if messages or self._aligner.holds:
             started_s = timer.last_s
             self._take(messages, timer)
             self._metrics.batch_rows.observe(len(messages))
@@ -153,6 +161,8 @@ class Worker:
     def _start_over(self) -> None:
         """Partitions changed hands: state is rebuilt from the warm history and the topic."""
         self._generation = self._source.generation
+        self._aligner = Aligner()
+        self._read = {}
         self._done = {}
         self._uncommitted = False
         if not self._fresh:
@@ -161,64 +171,58 @@ class Worker:
         self._fresh = True
 
     def _take(self, messages: Sequence[Any], timer: _Timer) -> None:
+        """Decode messages and serve what need not wait for other partitions; no messages: what waited."""
         self._fresh = False
         partitions = [message.partition() for message in messages]
         offsets = [message.offset() for message in messages]
-        served = self._served_before(partitions, offsets)
-        all_served = bool(served.all())
+        for partition, offset in zip(partitions, offsets, strict=True):
+            self._read[partition] = offset + 1
+        rebuilding = not self.ready
         batch, rejected = self._decoder.decode_messages(
             [message.value() for message in messages],
             [message.key() for message in messages],
             (partitions, offsets),
-            now_ms() if not served.any() else np.array([message.timestamp()[1] for message in messages]),
+            np.array([message.timestamp()[1] for message in messages], np.int64) if rebuilding else now_ms(),
         )
-        batch = batch.in_event_order()
+        behind = self._source.behind(self._settings.worker.batch_rows_max) if messages else set()
         timer.lap("decode")
-        if all_served:
+        emit_from = self._source.emit_from
+        rejected = [bad for bad in rejected if offsets[bad.row] >= emit_from.get(partitions[bad.row], 0)]
+        self._publisher.dead_letters(rejected, messages, "decode")
+        self._metrics.dead_letters.labels("decode").inc(len(rejected))
+        ready, its_messages = self._aligner.add(batch, messages, behind)
+        self._serve(ready, its_messages, timer)
+        self._done = self._read | self._aligner.first_held()
+        self._uncommitted |= any(o > emit_from.get(p, 0) for p, o in self._done.items())
+        self._watch_dead_letters(len(batch), rejected)
+
+    def _serve(self, batch: TransactionBatch, messages: Sequence[Any], timer: _Timer) -> None:
+        """Take rows into the state and decide those that were not served before."""
+        starts = self._source.emit_from
+        old = np.zeros(len(batch), bool)
+        if not self.ready:
+            first = np.array([starts.get(p, 0) for p in batch.partition.tolist()], np.int64)
+            old = batch.offset < first
+        if old.all():
             self.pipeline.engine.absorb(batch)
             timer.lap("features")
-        else:
-            self._serve(batch, rejected, messages, served, timer)
-        self._metrics.replayed.inc(int(served.sum()))
-        for partition, offset in zip(partitions, offsets, strict=True):
-            self._done[partition] = offset + 1
-        if not all_served:
-            self._uncommitted = True
-            self._watch_dead_letters(len(batch), rejected)
-
-    def _served_before(self, partitions: list[int], offsets: list[int]) -> Any:
-        emit_from = self._source.emit_from
-        if all(self._done.get(p, 0) >= start for p, start in emit_from.items()):
-            return np.zeros(len(offsets), bool)
-        starts = np.array([emit_from.get(p, 0) for p in partitions])
-        return np.array(offsets) < starts
-
-    def _serve(
-        self,
-        batch: TransactionBatch,
-        rejected: list[Rejected],
-        messages: Sequence[Any],
-        served: Any,
-        timer: _Timer,
-    ) -> None:
+            self._metrics.replayed.inc(len(batch))
+            return
         observed = self.pipeline.engine.observe(batch)
         timer.lap("features")
-        if served.any():
-            rows = np.flatnonzero(~served[batch.source_row])
+        if old.any():
+            rows = np.flatnonzero(~old)
             batch = batch.take(rows)
             observed = Observed(observed.X[rows], observed.flags[rows])
-            rejected = [bad for bad in rejected if not served[bad.row]]
-        if len(batch):
-            scored = self.pipeline.score(batch, observed)
-            timer.lap("score")
-            explanations = self.pipeline.explain(scored, self._settings.worker.reasons_max)
-            timer.lap("explain")
-            self._publisher.decisions(scored, messages)
-            self._publisher.alerts(scored, explanations, messages)
-            self._count(scored)
-        self._publisher.dead_letters(rejected, messages, "decode")
+            self._metrics.replayed.inc(int(old.sum()))
+        scored = self.pipeline.score(batch, observed)
+        timer.lap("score")
+        explanations = self.pipeline.explain(scored, self._settings.worker.reasons_max)
+        timer.lap("explain")
+        self._publisher.decisions(scored, messages)
+        self._publisher.alerts(scored, explanations, messages)
+        self._count(scored)
         timer.lap("produce")
-        self._metrics.dead_letters.labels("decode").inc(len(rejected))
 
     def _count(self, scored: Scored) -> None:
         metrics, names = self._metrics, self.pipeline.policy.names

@@ -197,6 +197,7 @@ def produce_to(bootstrap: str, topic: str, messages: Iterable[Outgoing]) -> list
             "enable.idempotence": True,  # no duplicates, and the order kept, when a send is tried again
             "queue.buffering.max.messages": 0,  # no limit
             "message.timeout.ms": int(REQUEST_TIMEOUT_S * 1000),
+            "message.max.bytes": 8_000_000,  # the topic's own limit decides
         }
     )
     for key, value, headers in messages:

@@ -1,0 +1,290 @@
+"""Write what the docs take from the code: commands, settings, aggregates, metrics, errors, JSON Schemas.
+
+    python -m docs.generate            # writes
+    python -m docs.generate --check    # exit 1 where a file is not what would be written
+
+`docs/commands.md` and `schemas/` are written whole; in the other pages only what stands between
+`<!-- generated: NAME -->` and `<!-- end of NAME -->`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import typer
+
+from fraudstream import errors
+from fraudstream.cli import app
+from fraudstream.event import Field
+from fraudstream.features.catalog import AGGREGATES, EVENT_AGGREGATES
+from fraudstream.metrics import WorkerMetrics
+from fraudstream.records import Alert, Decision, Label, transaction_struct
+from fraudstream.scoring.model import POINTS_FPR
+from fraudstream.settings import ENV_PREFIX, FeatureGroup, Outcome, Settings, load_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+MEANINGS = {
+    "event.name": "name of the event type",
+    "event.id": "field that identifies a transaction; type `id`, required",
+    "event.time": "field with the event time; type `timestamp`, required",
+    "event.amount": "field with the amount; type `amount`, required",
+    "event.currency": "field with the currency, type `category`; empty: none",
+    "event.key": "entity that the message key holds; Kafka orders by it",
+    "event.null_key": "what becomes of a message without a key: `reject` (dead letter) or `accept`",
+    "event.future_tolerance": "how far ahead of the clock an event time may be; beyond it, a dead letter",
+    "event.message_bytes_max": "a longer message is a dead letter; 64 to 10000000",
+    "state.lateness": "how far behind its entity's newest row a row may come and still be kept",
+    "state.rows_max": "rows kept for one entity; beyond it the oldest go, flagged `rows_capped`",
+    "state.entities_max": "entities kept of one kind; a further one has no history, flagged `untracked`",
+    "decisions.otherwise": "outcome below every threshold",
+    "model.registry": "folder of all models",
+    "model.name": "which of them",
+    "model.version": "version (`0003`) or alias (`champion`, `previous`)",
+    "labels.maturity": "age at which a transaction without a label counts as legitimate",
+    "training.days": "length of the training window, in days",
+    "training.gap_days": "days between training and validation, so that one fraud does not stand in both",
+    "training.validation_days": "length of the validation window, which ends where labels are mature",
+    "training.trees_max": "trees at most; early stopping may take fewer",
+    "training.leaves_max": "leaves of a tree at most",
+    "training.learning_rate": "LightGBM's learning rate",
+    "training.seed": "of sampling and training",
+    "training.negatives_max": "legitimate transactions at most; more are sampled down",
+    "topics.transactions": "topic that is read",
+    "topics.labels": "topic of labels; created, not read yet",
+    "topics.decisions": "topic of decisions",
+    "topics.alerts": "topic of alerts",
+    "topics.dlq": "topic of dead letters",
+    "topics.partitions": "partitions of each, for `fraudstream topics create`",
+    "topics.replication": "copies of each, for `fraudstream topics create`",
+    "worker.group": "consumer group; its committed offsets say where to go on",
+    "worker.batch_rows_max": "messages taken at once at most",
+    "worker.poll_timeout_ms": "how long an idle loop waits for a message before it looks around",
+    "worker.commit_interval_ms": "time between two commits while there is something to commit",
+    "worker.dead_letter_rate_max": "share of bad messages above which the worker stops; 1 never stops it",
+    "worker.dead_letter_window": "number of last messages that this share is taken over",
+    "worker.reasons_max": "reasons in an alert at most",
+    "worker.warm": "file or folder of earlier transactions that the state starts from; empty: none",
+    "worker.web_host": "address of `/metrics`, `/livez`, `/readyz`; `0.0.0.0` for all interfaces",
+    "worker.web_port": "their port; 0: no web server",
+}
+ENTRY_MEANINGS = {
+    "fields.type": "how the value is read and what it may be used for, see below",
+    "fields.source": "key or column that carries it, if it is not the field's own name",
+    "fields.required": "without it a message is a dead letter",
+    "fields.default": "value of an absent or null optional field; without a default it is missing",
+    "fields.values": "known values of a `category`; as a feature it is the position in this list",
+    "fields.unit": "of a numeric timestamp `s`, `ms` (default), `us`, `ns`; of an amount `major` (default), `minor`",
+    "fields.origin": "instant that a numeric timestamp counts from, ISO 8601; default 1970-01-01",
+    "fields.decimals": "digits kept behind the point, 0 to 8; default 2 for an amount, 4 for a number",
+    "features.entity": "one of `[event.entities]`, or `event` for the transaction itself",
+    "features.aggregates": "one or more of the aggregates below",
+    "features.of": "field they are taken over, where they need one (two for `differs`)",
+    "features.windows": 'lengths, `["1h", "30d"]`, 1s to 90d; none for entity `event`',
+    "features.baseline": "longer window that `velocity` compares with",
+    "outcomes.name": "free; differs from the others and from `decisions.otherwise`",
+    "outcomes.points_min": "risk points from which on it is decided, 0 to 1000; falls from one to the next",
+    "outcomes.alert": "whether it sends an alert",
+}
+EMPTY = {"count": "0", "sum": "0", "distinct": "0"}
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check all files; return the exit code."""
+    stale = [path for path, text in rendered().items() if not path.is_file() or path.read_text("utf-8") != text]
+    if "--check" in arguments:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)}: is not current; run `python -m docs.generate`", file=sys.stderr)
+        return int(bool(stale))
+    for path, text in rendered().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
+    print(f"{len(stale)} files changed")
+    return 0
+
+
+def rendered() -> dict[Path, str]:
+    """Return the text that each generated file should have."""
+    tables = {
+        "concepts.md": {"points": _points()},
+        "configuration.md": {
+            "settings": _settings(),
+            "fields": _entries("fields", Field),
+            "features": _entries("features", FeatureGroup),
+            "outcomes": _entries("outcomes", Outcome),
+            "aggregates": _aggregates(),
+            "event aggregates": _event_aggregates(),
+        },
+        "operations.md": {"metrics": _metrics(), "errors": _errors()},
+    }
+    files = {ROOT / "docs" / page: _filled(ROOT / "docs" / page, parts) for page, parts in tables.items()}
+    files[ROOT / "docs" / "commands.md"] = _commands()
+    for name, schema in schemas().items():
+        files[ROOT / "schemas" / f"{name}.schema.json"] = json.dumps(schema, indent=2) + "\n"
+    return files
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Return the JSON Schema of each message; fields that it does not name are allowed."""
+    transaction = transaction_struct(load_settings(environment={}).event)
+    kinds: dict[str, Any] = {"decision": Decision, "alert": Alert, "label": Label, "transaction": transaction}
+    return {name: {"$schema": DIALECT, **_explained(msgspec.json.schema(kind))} for name, kind in kinds.items()}
+
+
+def _explained(schema: dict[str, Any]) -> dict[str, Any]:
+    """Put what a docstring says of its attributes to the properties themselves."""
+    for kind in schema["$defs"].values():
+        text, _, attributes = inspect.cleandoc(kind.get("description", "One message.")).partition("\n\nAttributes:\n")
+        kind["description"] = text
+        for names, meaning in re.findall(r"^    ([\w, ]+): ((?:.|\n {8})+)", attributes, re.MULTILINE):
+            for name in names.split(", "):
+                kind["properties"][name]["description"] = re.sub(r"\s+", " ", meaning)
+    return schema
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Yield every command with its full name."""
+    for name, command in sorted(typer.main.get_command(app).commands.items()):  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            yield f"fraudstream {name}", command
+        else:
+            yield from ((f"fraudstream {name} {sub}", each) for sub, each in sorted(inner.items()))
+
+
+def settings_keys() -> list[str]:
+    """Return every fixed setting as `section.key`."""
+    fixed = ("event", "state", "decisions", "model", "labels", "training", "topics", "worker")
+    sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    keys = [f"{name}.{f.name}" for name in fixed for f in msgspec.structs.fields(sections[name])]
+    return [key for key in keys if key not in ("event.fields", "event.entities")]
+
+
+def metrics() -> list[tuple[str, str, str, str]]:
+    """Return name as it is exposed, kind, labels and meaning of every metric."""
+    source = inspect.getsource(WorkerMetrics)
+    meanings = {name: text for text, name in re.findall(r"# (.+)\n\s+self\.(\w+) =", source)}
+    found = []
+    for attribute, metric in vars(WorkerMetrics()).items():
+        if attribute == "registry":
+            continue
+        kind = type(metric).__name__.lower()
+        name = metric._name + ("_total" if kind == "counter" else "")
+        found.append((name, kind, ", ".join(metric._labelnames), meanings[attribute]))
+    return found
+
+
+def error_classes() -> list[type[errors.FraudstreamError]]:
+    """Return every error class, the base first."""
+    return [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.FraudstreamError)]
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _settings() -> str:
+    shown = load_settings(environment={}).shown()
+    rows = []
+    for key in settings_keys():
+        section, name = key.split(".")
+        value = json.dumps(shown[section][name])
+        variable = f"{ENV_PREFIX}{section}__{name}".upper()
+        rows.append((f"`{key}`", f"`{value}`", _accepted(section, name), MEANINGS[key], f"`{variable}`"))
+    return _table(("setting", "default", "accepted", "meaning", "variable"), rows)
+
+
+def _accepted(section: str, name: str) -> str:
+    sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    kind = next(f.type for f in msgspec.inspect.type_info(sections[section]).fields if f.name == name)  # type: ignore[attr-defined]
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return " or ".join(f"`{value}`" for value in kind.values)
+    if not isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+        return "duration" if name in ("future_tolerance", "lateness", "maturity") else "text"
+    bounds = [("above ", kind.gt), ("from ", kind.ge), ("to ", kind.le)]
+    limits = " ".join(f"{word}{bound}" for word, bound in bounds if bound is not None)
+    return " ".join(part for part in ("whole" if isinstance(kind, msgspec.inspect.IntType) else "", "number",
+                                      limits) if part)  # fmt: skip
+
+
+def _entries(section: str, struct: Any) -> str:
+    names = [field.name for field in msgspec.structs.fields(struct)]
+    return _table(("key", "meaning"), [(f"`{n}`", ENTRY_MEANINGS[f"{section}.{n}"]) for n in names])
+
+
+def _aggregates() -> str:
+    kinds = {"": "-", "measure": "a numeric field", "text": "an id or category"}
+    rows = [
+        (f"`{name}`", kinds[spec.of], _placeholders(spec.meaning), _placeholders(spec.unit), EMPTY.get(name, "NaN"))
+        for name, spec in AGGREGATES.items()
+    ]
+    return _table(("aggregate", "`of`", "meaning", "unit", "empty window"), rows)
+
+
+def _event_aggregates() -> str:
+    rows = [(f"`{n}`", _placeholders(meaning), _placeholders(unit)) for n, (unit, meaning, _) in EVENT_AGGREGATES.items()]
+    return _table(("aggregate", "meaning", "unit"), rows)
+
+
+def _placeholders(text: str) -> str:
+    return re.sub(r"\{(\w+)\}", r"*\1*", text)
+
+
+def _points() -> str:
+    return _table(("risk points", "false-positive rate"), [(str(p), f"{100 * rate:g} %") for p, rate in POINTS_FPR])
+
+
+def _metrics() -> str:
+    return _table(("metric", "kind", "labels", "meaning"), [(f"`{n}`", k, l or "-", m) for n, k, l, m in metrics()])
+
+
+def _errors() -> str:
+    rows = [(f"`{c.__name__}`", str(c.exit_code), inspect.cleandoc(c.__doc__ or "").split("\n\n")[0]) for c in error_classes()]
+    return _table(("error", "exit code", "what to do"), rows)
+
+
+def _commands() -> str:
+    parts = [
+        "# Commands",
+        "Generated from the command line itself by `python -m docs.generate`.",
+        "Every command says errors in one line on stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or "
+        "configuration, 130 interrupted.",
+    ]
+    for name, command in commands():
+        context = typer.Context(command, info_name=name)
+        arguments = "".join(f" [{p.name.upper()}]" if not p.required else f" {p.name.upper()}"
+                            for p in command.params if p.param_type_name == "argument")  # fmt: skip
+        parts += [f"## `{name}{arguments}`", inspect.cleandoc(command.help)]
+        records = [param.get_help_record(context) for param in command.params]
+        rows = [(f"`{option}`", _described(text)) for option, text in records]
+        parts.append(_table(("option", "meaning"), rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _described(text: str) -> str:
+    return re.sub(r"\s+\[(.+)\]$", r" (\1)", text).replace("x>=", "at least ").replace("; )", ")")
+
+
+def _filled(page: Path, parts: dict[str, str]) -> str:
+    text = page.read_text("utf-8")
+    for name, table in parts.items():
+        begin, end = f"<!-- generated: {name} -->", f"<!-- end of {name} -->"
+        before, found, rest = text.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not (found and ended):
+            raise SystemExit(f"{page}: has no {begin} ... {end}")
+        text = f"{before}{begin}\n{table}\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
