@@ -15,7 +15,9 @@ def about_machine() -> dict[str, object]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("confluent-kafka", "lightgbm", "numba", "numpy", "msgspec")},
+        "versions": {
+            name: version(name) for name in ("confluent-kafka", "lightgbm", "numba", "numpy", "msgspec")
+        },
         "commit": _commit(),
     }
 
@@ -30,5 +32,7 @@ def _processor() -> str:
 
 def _commit() -> str:
     root = Path(__file__).parent
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False
+    )
     return found.stdout.strip() or "unknown"

@@ -43,7 +43,9 @@ DECIDED = re.compile(r"^fraudstream_transactions_total (\S+)", re.MULTILINE)
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options.add_argument("--transactions", type=int, default=600_000)
     options.add_argument("--faust-transactions", type=int, default=40_000)
@@ -60,14 +62,17 @@ def main() -> None:
 
 def run(transactions: int, faust_transactions: int, partitions: int, batch_rows: int) -> dict[str, Any]:
     """Measure both and return the figures."""
-    with tempfile.TemporaryDirectory(prefix="fraudstream-bench-") as name, broker_from_environment() as broker:
+    with (
+        tempfile.TemporaryDirectory(prefix="fraudstream-bench-") as name,
+        broker_from_environment() as broker,
+    ):
         folder = Path(name)
         say("simulating and training")
         world = simulate(WorldConfig(customers=10_000, days=max(12, transactions // 20_000 + 1)))
         write_world(world, folder / "data", "parquet")
         settings = configure(folder, broker.bootstrap, partitions, batch_rows)
         data = folder / "data"
-        train_from_files(settings, data / "transactions", data / "labels", None, True, lambda rows: None)
+        train_from_files(settings, data / "transactions", data / "labels", None, True, lambda *done: None)
         create_topics(settings)
         say(f"filling the topic with {transactions} transactions")
         outgoing = fill(settings, world.transactions, transactions)

@@ -150,5 +150,5 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
     return path
 
 
-def ignore(rows: int) -> None:
+def ignore(what: str, more: int, total: int | None) -> None:
     """Show no progress."""

@@ -46,24 +46,29 @@ def read(path: Path) -> pa.Table:
         raise ValueError(f"{path}: has no column {', '.join(missing)}; needed are {', '.join(COLUMNS)}")
     names = [*COLUMNS, ID] if ID in file.schema_arrow.names else COLUMNS
     table = file.read(names)
-    columns = {name: plain(path, name, table[name]) for name in names}
+    columns = {}
+    for name in names:
+        try:
+            columns[name] = plain(name, table[name])
+        except ValueError as error:
+            raise ValueError(f"{path}: {name}: {error}") from None
     table = pa.table(columns).sort_by([(name, "ascending") for name in names if name != FRAUD])
     return table if ID in names else table.append_column(ID, pa.array(np.arange(len(table))))
 
 
-def plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+def plain(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column with every value in place; ids that a tool has made floats are whole numbers again."""
     if empty := pc.sum(pc.is_null(column, nan_is_null=True)).as_py():
-        raise ValueError(f"{path}: {empty} rows have no {name}")
+        raise ValueError(f"{empty} rows have none")
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     is_float = pa.types.is_floating(column.type)
     if name == TIME and not (is_float or pa.types.is_integer(column.type)):
-        raise ValueError(f"{path}: {name} is {column.type}; give seconds as numbers")
+        raise ValueError(f"is {column.type}; give seconds as numbers")
     if name == FRAUD:
         column = column.cast(pa.float64())
         if not pc.all(pc.is_in(column, pa.array([0.0, 1.0]))).as_py():
-            raise ValueError(f"{path}: {name} has other values than 0 and 1")
+            raise ValueError("has other values than 0 and 1")
     return column.cast(pa.int64()) if name == FRAUD or (name in IDS and is_float) else column
 
 

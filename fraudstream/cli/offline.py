@@ -80,7 +80,7 @@ def simulate(
         write_world(made, to, file_format)
         result["path"] = str(to)
     if kafka:
-        with progress("sending", len(made.transactions)) as advance:
+        with progress() as advance:
             result["sent"] = send_world(made, settings_from(config, brokers), rate, speed, advance)
     if as_json:
         print_json(result)
@@ -108,7 +108,7 @@ def train(
 
     settings = settings_from(config)
     as_of_ms = None if as_of is None else instant(as_of, "--as-of")
-    with progress("replaying transactions", None) as advance:
+    with progress() as advance:
         result = train_from_files(settings, transactions, labels, as_of_ms, promote, advance)
     if as_json:
         print_json(result)
@@ -139,7 +139,7 @@ def replay(
 
     settings = settings_from(config, model__version=model)
     from_ms = None if start is None else instant(start, "--from")
-    with progress("replaying transactions", None) as advance:
+    with progress() as advance:
         result = replay_files(settings, transactions, to, from_ms, features, advance)
     if as_json:
         print_json(result)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fraudstream.console.progress import Advance, progress_on
 from fraudstream.errors import ConfigError
 from fraudstream.event import parse_instant_ms
 from fraudstream.settings import Settings, load_settings
@@ -57,11 +56,6 @@ def out() -> Console:
     return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
-@contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on stderr while it is a terminal; yields what moves it on."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task(what, total=total)
-        yield lambda rows: bars.advance(task, rows)
+def progress() -> AbstractContextManager[Advance]:
+    """Show progress bars on stderr while it is a terminal; yields what moves them on."""
+    return progress_on(Console(stderr=True))

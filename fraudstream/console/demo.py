@@ -29,18 +29,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.table import Table
 
 from fraudstream.bus.kafka import client_config, create_topics
 from fraudstream.clock import monotonic_s
+from fraudstream.console.progress import progress_on
 from fraudstream.console.tail import alert_text
 from fraudstream.errors import BusError, FraudstreamError
 from fraudstream.records import Alert, Decision
@@ -183,9 +176,8 @@ def _free_port() -> int:
 def _train(settings: Settings, folder: Path, live: World, console: Console) -> str:
     console.print("[bold]2[/] training on what was known when the live days begin ...")
     history = folder / "history"
-    total = pq.ParquetFile(history / "transactions" / "transactions.parquet").metadata.num_rows
     as_of_ms = int(live.transactions["event_time"][0].as_py())
-    with _bar(console, "replaying history through the feature engine", total) as advance:
+    with progress_on(console) as advance:
         result = train_from_files(
             settings, history / "transactions", history / "labels", as_of_ms, True, advance
         )
@@ -196,14 +188,6 @@ def _train(settings: Settings, folder: Path, live: World, console: Console) -> s
     )
     model: str = result["model"]
     return model
-
-
-@contextmanager
-def _bar(console: Console, what: str, total: int) -> Iterator[Any]:
-    columns = (SpinnerColumn(), TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task(what, total=total)
-        yield lambda rows: bars.advance(task, rows)
 
 
 def _make_topics(settings: Settings, embedded: bool) -> None:

@@ -53,7 +53,7 @@ def send_world(
     settings: Settings,
     rate: float | None,
     speed: float | None,
-    advance: Callable[[int], None],
+    advance: Callable[[str, int, int | None], None],
 ) -> int:
     """Send the transactions, then all labels; return how many transactions were acknowledged.
 
@@ -81,7 +81,7 @@ def send_world(
         _produce(producer, topic, value, key, report)
         sent += 1
         if sent % 1000 == 0:
-            advance(1000)
+            advance("sending", 1000, len(world.transactions))
             producer.poll(0)
     columns = (world.transactions[name].to_pylist() for name in ("transaction_id", "card_id"))
     card_of = dict(zip(*columns, strict=True))

@@ -165,6 +165,7 @@ def _add_pages(app: faust.App, hot: HotThread) -> None:
 def run_app(app: faust.App) -> int:
     """Run the app as Faust's own command line would; return the exit code."""
     worker = faust.Worker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
+    worker.spinner = None  # it writes escape sequences amid the log, also where that is not a terminal
     with contextlib.suppress(SystemExit):  # Faust ends so, whatever the reason
         worker.execute_from_commandline()
     failure = app.hot.failure

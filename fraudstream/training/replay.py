@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fraudstream.batch import TransactionBatch
-from fraudstream.bus.files import RejectedRow, read_transactions
+from fraudstream.bus.files import RejectedRow, count_rows, read_transactions
 from fraudstream.decode import Decoder
 from fraudstream.features import FeatureEngine, Observed
 from fraudstream.scoring import Pipeline, Scored
 
-Advance = Callable[[int], None]
+Advance = Callable[[str, int, int | None], None]  # what, how many more, of how many
 EXAMPLES_MAX = 100
 
 
@@ -40,11 +40,12 @@ def observe_files(
 
     Args:
         wanted: batches for which it is False only move the state on; none is yielded for them.
-        advance: told the rows of each batch, for a progress bar.
+        advance: told of each batch, for a progress bar.
     """
+    total = count_rows(path)
     decoder = Decoder(engine.catalog.event, engine.catalog.fields_used)
     for batch, rejected in read_transactions(path, decoder):
-        advance(len(batch) + len(rejected))
+        advance("replaying transactions", len(batch) + len(rejected), total)
         if wanted(batch):
             yield Observation(batch, engine.observe(batch), rejected)
             continue

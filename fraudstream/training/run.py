@@ -43,7 +43,7 @@ def train_from_files(
     data = dataset_as_of(transactions, known, engine, (windows.train, windows.end), advance)
     path = registry.next_path()
     version = f"{registry.name}/{path.name}"
-    trained = train(data, catalog, windows, settings.training, version)
+    trained = train(data, catalog, windows, settings.training, version, advance)
     about = {
         "created_at": iso(now_ms()),
         "training": {"as_of": iso(as_of_ms), **trained.training},

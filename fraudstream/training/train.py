@@ -23,6 +23,7 @@ from fraudstream.scoring.model import POINTS_FPR, Knots, ModelParts, points_knot
 from fraudstream.scoring.quality import quality
 from fraudstream.settings import TrainingSettings
 from fraudstream.training.dataset import Dataset
+from fraudstream.training.replay import Advance
 
 DAY_MS = 86_400_000
 FRAUDS_MIN = 10
@@ -60,7 +61,12 @@ class Trained:
 
 
 def train(
-    data: Dataset, catalog: Catalog, windows: Windows, settings: TrainingSettings, version: str
+    data: Dataset,
+    catalog: Catalog,
+    windows: Windows,
+    settings: TrainingSettings,
+    version: str,
+    advance: Advance,
 ) -> Trained:
     """Train a model that will be called `version` (`name/0001`).
 
@@ -72,7 +78,7 @@ def train(
     for name, part in (("training", training), ("validation", validation)):
         _check(name, part, windows)
     sampled = _sampled(training, settings)
-    booster = _fit(sampled, validation, catalog, settings)
+    booster = _fit((sampled, validation), catalog, settings, advance)
     raw: Float64 = booster.predict(validation.X, raw_score=True)
     isotonic = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
     isotonic.fit(raw, validation.fraud.astype(np.float64))
@@ -137,12 +143,21 @@ def _parameters(settings: TrainingSettings) -> dict[str, Any]:
     }
 
 
-def _fit(training: Dataset, validation: Dataset, catalog: Catalog, settings: TrainingSettings) -> Any:
+def _fit(
+    windows: tuple[Dataset, Dataset], catalog: Catalog, settings: TrainingSettings, advance: Advance
+) -> Any:
+    training, validation = windows
     names = catalog.names
     learn = lgb.Dataset(training.X, training.fraud.astype(np.float64), feature_name=names)
     judge = lgb.Dataset(validation.X, validation.fraud.astype(np.float64), reference=learn)
     stop = lgb.early_stopping(STOP_AFTER_ROUNDS, verbose=False)
-    return lgb.train(_parameters(settings), learn, settings.trees_max, valid_sets=[judge], callbacks=[stop])
+
+    def count(_: object) -> None:
+        advance("training trees", 1, settings.trees_max)
+
+    return lgb.train(
+        _parameters(settings), learn, settings.trees_max, valid_sets=[judge], callbacks=[count, stop]
+    )
 
 
 def _golden(parts: ModelParts, X: Float64) -> Golden:

@@ -93,9 +93,10 @@ def played(
     with deployed(broker, tiny_world, folder, partitions=3) as deployment:
         worker = deployment.start().wait_ready()
         kinds, outgoing = mixed(tiny_world)
-        delivered = {headers_of(m)["n"]: m for m in deployment.send(outgoing)}
-        sent = [(kind, delivered[str(i)]) for i, kind in enumerate(kinds)]
-        sent += [("good", message) for message in sent_by_java(broker, deployment, tiny_world)]
+        deployment.send(outgoing)
+        send_by_java(broker, deployment, tiny_world)
+        log = deployment.read("transactions", len(kinds) + 3)
+        sent = [(kinds[int(headers_of(m)["n"])] if m.headers() else "good", m) for m in log]
         decisions = deployment.read("decisions", GOOD + 3)
         dead_letters = deployment.read("dlq", len(BAD) + 1)
         alerting = sum(json.loads(m.value())["outcome"] != "approve" for m in decisions)
@@ -120,8 +121,8 @@ def mixed(world: TinyWorld) -> tuple[list[str], list[Outgoing]]:
     return kinds, outgoing
 
 
-def sent_by_java(broker: Broker, deployment: Deployment, world: TinyWorld) -> list[Message]:
-    """Send three transactions with Kafka's console producer; return them as they stand in the topic."""
+def send_by_java(broker: Broker, deployment: Deployment, world: TinyWorld) -> None:
+    """Send three transactions with Kafka's console producer."""
     rows = [{**row, "transaction_id": f"java-{i}"} for i, row in enumerate(world.rows[GOOD : GOOD + 3])]
     ended = broker.run_class(
         CONSOLE_PRODUCER,
@@ -130,7 +131,6 @@ def sent_by_java(broker: Broker, deployment: Deployment, world: TinyWorld) -> li
         input="".join(f"{row['card_id']}\t{json.dumps(row)}\n" for row in rows),
     )
     assert ended.returncode == 0, ended.stderr
-    return [m for m in deployment.read("transactions") if b'"java-' in (m.value() or b"")]
 
 
 def test_every_transaction_gets_exactly_one_decision_with_its_key_on_its_partition(played: Played) -> None:
@@ -171,7 +171,7 @@ def test_every_alerting_decision_has_its_alert_whose_reasons_add_up(played: Play
     assert alerts.keys() == {key for key, told in decisions.items() if told["outcome"] != "approve"}
     for key, message in alerts.items():
         alert = msgspec.json.decode(message.value(), type=Alert)
-        plain = msgspec.to_builtins(alert)
+        plain = json.loads(message.value())
         assert {name: plain[name] for name in decisions[key]} == decisions[key]
         added = alert.base + alert.rest + sum(reason.contribution for reason in alert.reasons)
         assert added == pytest.approx(alert.raw_score, abs=1e-9)
