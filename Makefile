@@ -52,6 +52,8 @@ lock:  ## Pin every dependency with its hashes (needs uv)
 	  --generate-hashes --no-header --no-annotate --output-file requirements.lock
 
 up:  ## Kafka, topics and a worker in containers (needs Docker)
+	@test -e models/card_payment/aliases.json || { echo "make up: there is no model in ./models yet; \
+	README.md, \"By hand\", trains one with two commands" >&2; exit 2; }
 	docker compose up --build
 
 clean:  ## Remove the virtual environment and the caches

@@ -91,10 +91,10 @@ class KafkaSource:
 
     def poll(self, rows_max: int, timeout_s: float) -> Sequence[Any]:
         """Return up to `rows_max` messages, as `Source` says."""
-        generation = self.generation
         first = self._consumer.consume(1, timeout_s)
+        generation = self.generation  # now: partitions assigned in that call came before its message
         rest = self._consumer.consume(rows_max - 1, 0) if first and rows_max > 1 else []
-        if self.generation != generation and rest:
+        if self.generation != generation:
             first = []  # fetched before the partitions changed; it is read again
         messages = first + rest
         if any(message.error() is not None for message in messages):
@@ -233,11 +233,13 @@ def wait_for_topics(settings: Settings, wanted: Sequence[str], stop: Callable[[]
         BusError: a topic does not exist.
     """
     admin = AdminClient(client_config(settings, "admin"))
+    complain = _Complaints(settings.kafka)
     while not stop():
         try:
             known = admin.list_topics(timeout=2.0).topics
-        except KafkaException:
-            continue  # error_cb has said it
+        except KafkaException as error:
+            complain(error.args[0])
+            continue
         missing = [topic for topic in wanted if topic not in known]
         if missing:
             raise BusError(f"missing topics: {', '.join(missing)}; run `fraudstream topics create`")

@@ -6,10 +6,10 @@ Transactions never pass through Faust's agents or tables (docs/decisions/0002): 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from mode import Service
 from mode.threads import ServiceThread
 
 from fraudstream.clock import monotonic_s
-from fraudstream.errors import FraudstreamError
+from fraudstream.errors import ConfigError, FraudstreamError
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.settings import Settings
 from fraudstream.stream.worker import Worker
@@ -74,7 +74,7 @@ def create_app(settings: Settings, build: Build) -> faust.App:
         datadir=os.path.join(tempfile.gettempdir(), f"fraudstream-faust-{os.getpid()}"),
         web_host=settings.worker.web_host,
         web_bind=settings.worker.web_host,
-        web_port=settings.worker.web_port,
+        web_port=settings.worker.web_port or 1,  # Faust takes no 0; the server is off then
         web_enabled=settings.worker.web_port > 0,
         autodiscover=False,
     )
@@ -162,11 +162,33 @@ def _add_pages(app: faust.App, hot: HotThread) -> None:
             return answer(self, hot.ready(), state)
 
 
-def run_app(app: faust.App) -> int:
-    """Run the app as Faust's own command line would; return the exit code."""
+def run_app(app: faust.App, settings: Settings) -> int:
+    """Run the app as Faust's own command line would; return the exit code.
+
+    Raises:
+        ConfigError: the web port is taken.
+    """
+    if settings.worker.web_port:
+        _check_port(settings.worker.web_host, settings.worker.web_port)
     worker = faust.Worker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
-    worker.spinner = None  # it writes escape sequences amid the log, also where that is not a terminal
-    with contextlib.suppress(SystemExit):  # Faust ends so, whatever the reason
+    worker.spinner = None  # it would write its escape codes to stdout
+    code: object = 0
+    try:
         worker.execute_from_commandline()
-    failure = app.hot.failure
-    return getattr(failure, "exit_code", 1) if failure is not None else 0
+    except SystemExit as ended:  # Faust ends so, whatever the reason
+        code = ended.code
+    if app.hot.failure is not None:
+        return getattr(app.hot.failure, "exit_code", 1)
+    return code if isinstance(code, int) else 1
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"worker.web_port = {port}: cannot listen on {host} ({error.strerror}); "
+                "give a free port, or 0 for none"
+            ) from None
