@@ -13,7 +13,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,9 @@ EMPTY = {"count": "0", "sum": "0", "distinct": "0"}
 
 def main(arguments: list[str]) -> int:
     """Write or check all files; return the exit code."""
-    stale = [path for path, text in rendered().items() if not path.is_file() or path.read_text("utf-8") != text]
+    stale = [
+        path for path, text in rendered().items() if not path.is_file() or path.read_text("utf-8") != text
+    ]
     if "--check" in arguments:
         for path in stale:
             print(f"{path.relative_to(ROOT)}: is not current; run `python -m docs.generate`", file=sys.stderr)
@@ -136,13 +138,17 @@ def schemas() -> dict[str, dict[str, Any]]:
     """Return the JSON Schema of each message; fields that it does not name are allowed."""
     transaction = transaction_struct(load_settings(environment={}).event)
     kinds: dict[str, Any] = {"decision": Decision, "alert": Alert, "label": Label, "transaction": transaction}
-    return {name: {"$schema": DIALECT, **_explained(msgspec.json.schema(kind))} for name, kind in kinds.items()}
+    return {
+        name: {"$schema": DIALECT, **_explained(msgspec.json.schema(kind))} for name, kind in kinds.items()
+    }
 
 
 def _explained(schema: dict[str, Any]) -> dict[str, Any]:
     """Put what a docstring says of its attributes to the properties themselves."""
     for kind in schema["$defs"].values():
-        text, _, attributes = inspect.cleandoc(kind.get("description", "One message.")).partition("\n\nAttributes:\n")
+        text, _, attributes = inspect.cleandoc(kind.get("description", "One message.")).partition(
+            "\n\nAttributes:\n"
+        )
         kind["description"] = text
         for names, meaning in re.findall(r"^    ([\w, ]+): ((?:.|\n {8})+)", attributes, re.MULTILINE):
             for name in names.split(", "):
@@ -184,10 +190,12 @@ def metrics() -> list[tuple[str, str, str, str]]:
 
 def error_classes() -> list[type[errors.FraudstreamError]]:
     """Return every error class, the base first."""
-    return [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.FraudstreamError)]
+    return [
+        c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.FraudstreamError)
+    ]
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
@@ -224,14 +232,23 @@ def _entries(section: str, struct: Any) -> str:
 def _aggregates() -> str:
     kinds = {"": "-", "measure": "a numeric field", "text": "an id or category"}
     rows = [
-        (f"`{name}`", kinds[spec.of], _placeholders(spec.meaning), _placeholders(spec.unit), EMPTY.get(name, "NaN"))
+        (
+            f"`{name}`",
+            kinds[spec.of],
+            _placeholders(spec.meaning),
+            _placeholders(spec.unit),
+            EMPTY.get(name, "NaN"),
+        )
         for name, spec in AGGREGATES.items()
     ]
     return _table(("aggregate", "`of`", "meaning", "unit", "empty window"), rows)
 
 
 def _event_aggregates() -> str:
-    rows = [(f"`{n}`", _placeholders(meaning), _placeholders(unit)) for n, (unit, meaning, _) in EVENT_AGGREGATES.items()]
+    rows = [
+        (f"`{n}`", _placeholders(meaning), _placeholders(unit))
+        for n, (unit, meaning, _) in EVENT_AGGREGATES.items()
+    ]
     return _table(("aggregate", "meaning", "unit"), rows)
 
 
@@ -240,15 +257,23 @@ def _placeholders(text: str) -> str:
 
 
 def _points() -> str:
-    return _table(("risk points", "false-positive rate"), [(str(p), f"{100 * rate:g} %") for p, rate in POINTS_FPR])
+    return _table(
+        ("risk points", "false-positive rate"), [(str(p), f"{100 * rate:g} %") for p, rate in POINTS_FPR]
+    )
 
 
 def _metrics() -> str:
-    return _table(("metric", "kind", "labels", "meaning"), [(f"`{n}`", k, l or "-", m) for n, k, l, m in metrics()])
+    return _table(
+        ("metric", "kind", "labels", "meaning"),
+        [(f"`{n}`", k, labels or "-", m) for n, k, labels, m in metrics()],
+    )
 
 
 def _errors() -> str:
-    rows = [(f"`{c.__name__}`", str(c.exit_code), inspect.cleandoc(c.__doc__ or "").split("\n\n")[0]) for c in error_classes()]
+    rows = [
+        (f"`{c.__name__}`", str(c.exit_code), inspect.cleandoc(c.__doc__ or "").split("\n\n")[0])
+        for c in error_classes()
+    ]
     return _table(("error", "exit code", "what to do"), rows)
 
 

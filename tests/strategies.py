@@ -16,9 +16,9 @@ from fraudstream.features.catalog import AGGREGATES
 from fraudstream.settings import FeatureGroup, StateSettings
 
 START_MS = 1_700_000_000_000
-WINDOWS = ("1s", "2s", "10s", "1m", "1h", "24h", "7d", "90d")  # ascending
-LATENESSES = ("0s", "1s", "1m", "1h", "7d")
-STEPS_MS = (250, 1_000, 20_000, 1_800_000, 86_400_000)
+UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+WINDOWS = (1, 2, 3, 5, 10, 20, 30)  # in units, ascending; a stream has some 40 ticks of one unit
+LATENESSES = (0, 1, 3, 10, 1000)
 MEASURES = ("amount", "tip", "items", "recurring")
 TEXTS = ("merchant_id", "device_id", "channel")
 ENTITIES: dict[str, str | list[str]] = {
@@ -120,17 +120,22 @@ def lengths() -> st.SearchStrategy[list[int]]:
     return st.lists(st.integers(1, 12), max_size=20)
 
 
+def units() -> st.SearchStrategy[str]:
+    """Draw the unit of time that a stream's ticks and its windows share."""
+    return st.sampled_from(list(UNITS_MS))
+
+
 @st.composite
-def catalogs(draw: st.DrawFn) -> Catalog:
+def catalogs(draw: st.DrawFn, unit: str = "h") -> Catalog:
     """Draw any subset of what can be declared, each entity with windows and a baseline of its own."""
     event = card_event(
         draw(st.sampled_from([0, 2, 8])), draw(st.sampled_from([0, 4])), draw(st.sampled_from([None, 0.0]))
     )
     groups = []
     for entity in draw(st.lists(st.sampled_from(list(ENTITIES)), min_size=1, max_size=3, unique=True)):
-        windows = draw(st.lists(st.sampled_from(WINDOWS[:-1]), min_size=1, max_size=3, unique=True))
-        longest = max(WINDOWS.index(window) for window in windows)
-        baseline = WINDOWS[draw(st.integers(longest + 1, len(WINDOWS) - 1))]
+        lengths = draw(st.lists(st.sampled_from(WINDOWS[:-1]), min_size=1, max_size=3, unique=True))
+        windows = [f"{length}{unit}" for length in lengths]
+        baseline = f"{draw(st.sampled_from([length for length in WINDOWS if length > max(lengths)]))}{unit}"
         for of in draw(st.lists(st.sampled_from(["", *MEASURES, *TEXTS]), min_size=1, unique=True)):
             kind = "measure" if of in MEASURES else "text" if of else ""
             fitting = [name for name, aggregate in AGGREGATES.items() if aggregate.of == kind]
@@ -176,18 +181,20 @@ CAPS = st.sampled_from([1, 2, 3, 4, 5, 8, 9, 64])
 @st.composite
 def worlds(draw: st.DrawFn, rows_max: st.SearchStrategy[int] = CAPS) -> World:
     """Draw a catalogue and a stream for it: ties in time, rows late by little and by too much, gaps."""
-    catalog = draw(catalogs())
-    step_ms = draw(st.sampled_from(STEPS_MS))
+    unit = draw(units())
+    catalog = draw(catalogs(unit))
     times = st.builds(
-        lambda tick, off: START_MS + tick * step_ms + off,
+        lambda tick, off: START_MS + tick * UNITS_MS[unit] + off,
         st.one_of(st.integers(0, 6), st.integers(0, 40)),
         st.sampled_from([0, 0, 0, -1, 1]),
     )
     tip_missing = catalog.event.fields["tip"].default is None
-    stream = draw(st.lists(transactions(times, tip_missing), max_size=60))
+    rows = draw(st.integers(0, 50))  # by itself: a list alone is a handful long on average
+    stream = draw(st.lists(transactions(times, tip_missing), min_size=rows, max_size=rows))
     if draw(st.booleans()):
         stream.sort(key=lambda row: row.time_ms)
-    return World(catalog, bounds(draw(st.sampled_from(LATENESSES)), draw(rows_max)), stream)
+    lateness = f"{draw(st.sampled_from(LATENESSES))}{unit}"
+    return World(catalog, bounds(lateness, draw(rows_max)), stream)
 
 
 def fillers(number: int, time_ms: int, prefix: str) -> list[Drawn]:

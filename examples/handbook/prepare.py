@@ -33,7 +33,7 @@ def main() -> None:
         table = read(arguments.table)
         write(table.drop_columns([FRAUD]), arguments.dir / "transactions")
         write(labels_of(table), arguments.dir / "labels")
-    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors too
+    except (OSError, ValueError, pa.ArrowException) as error:
         print(f"prepare: {str(error).splitlines()[0]}", file=sys.stderr)
         sys.exit(2)
     print(f"{len(table)} transactions, {pc.sum(table[FRAUD]).as_py() or 0} frauds -> {arguments.dir}")
@@ -50,7 +50,7 @@ def read(path: Path) -> pa.Table:
     for name in COLUMNS:
         try:
             columns[name] = plain(name, table[name])
-        except ValueError as error:
+        except (ValueError, pa.ArrowException) as error:
             raise ValueError(f"{path}: {name}: {error}") from None
     return pa.table(columns).sort_by([(TIME, "ascending"), (ID, "ascending")])
 
@@ -62,13 +62,14 @@ def plain(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     is_float = pa.types.is_floating(column.type)
-    if name == TIME and not (is_float or pa.types.is_integer(column.type)):
+    if name == TIME and pa.types.is_temporal(column.type):
         raise ValueError(f"is {column.type}; give seconds as numbers")
     if name == FRAUD:
         column = column.cast(pa.float64())
         if not pc.all(pc.is_in(column, pa.array([0.0, 1.0]))).as_py():
             raise ValueError("has other values than 0 and 1")
-    return column.cast(pa.int64()) if name == FRAUD or (name in IDS and is_float) else column
+    whole = name == FRAUD or (name == TIME and not is_float) or (name in IDS and is_float)
+    return column.cast(pa.int64()) if whole else column
 
 
 def labels_of(table: pa.Table) -> pa.Table:

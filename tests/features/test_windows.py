@@ -134,9 +134,30 @@ def test_a_late_row_older_than_all_kept_does_not_push_out_a_newer_one() -> None:
     #  event time   1s    5s   6s    7s     rows_max = 2
     #  arrival      3rd   1st  2nd   4th    the row at 1s finds no room; the last sees 5s and 6s
     engine = engine_of(group("card", ["sum"], ["10s"], "amount"), state=bounds("10s", rows_max=2))
-    rows = [tx(5, 500), tx(6, 600), tx(1, 100), tx(7, 0)]
-    assert column(engine, "card_amount_sum_10s", *rows) == [0, 5, 0, 11]
-    assert flagged(engine, tx(8)) == [{"rows_capped"}]
+    assert column(engine, "card_amount_sum_10s", tx(5, 500), tx(6, 600), tx(1, 100)) == [0, 5, 0]
+    last = engine.observe(batch_of([tx(7, 0)]))
+    assert (float(last.X[0, 0]), FLAG_NAMES[int(last.flags[0])]) == (11, "rows_capped")
+
+
+def test_a_row_is_kept_until_no_late_row_can_see_it() -> None:
+    #  event time   1s    1.001s  6s    11s     window 5s, lateness 5s: the last row that may come after 11s
+    #  arrival      1st   2nd     4th   3rd     is at 6s and sees (1s, 6s], so 1.001s stays and 1s goes
+    engine = engine_of(group("card", ["count"], ["5s"]), state=bounds("5s"))
+    assert column(engine, "card_count_5s", tx(1), tx(1.001), tx(11), tx(6)) == [0, 1, 0, 1]
+    assert [row[0] - START_MS for row in engine.dump()["card"].popitem()[1]] == [1001, 6000, 11_000]
+
+
+def test_an_entity_that_no_row_in_time_can_see_is_empty_from_that_moment_on() -> None:
+    #  card d   0s                                      window 10s, lateness 5s
+    #  card c              15s      15.001s             the stream is ahead of d by 15s: in reach of a row at 0s
+    #  card d        0s             0.001s  5s          15.001s: out of reach, and d is new at 5s
+    def counts(*stream: float) -> list[float]:
+        engine = engine_of(group("card", ["count"], ["10s"]), state=bounds("5s"))
+        served = seen(engine, tx(0, card_id="d"), *[tx(second) for second in stream], tx(5, card_id="d"))
+        return [x["card_count_10s"] for x in served]
+
+    assert counts(15)[-1] == 1
+    assert counts(15.001)[-1] == 0
 
 
 def test_an_empty_window_has_count_and_sum_zero_and_everything_else_missing() -> None:

@@ -12,8 +12,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +25,7 @@ from confluent_kafka.admin import AdminClient
 from fraudstream.bus.kafka import create_topics
 from fraudstream.settings import Settings, load_settings
 from tests.cli.running import REPOSITORY, environment
+from tests.kafka.broker import Broker, KafkaBroker
 from tests.kafka.conftest import Outgoing, consume_all_from, produce_to
 from tests.worlds import TinyWorld
 
@@ -131,6 +132,22 @@ class Deployment:
         asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
         found: list[TopicPartition] = asked[group].result(30).topic_partitions
         return {one.partition: one.offset for one in found if one.topic == self.topic("transactions")}
+
+
+@contextmanager
+def deployed(
+    broker: Broker, world: TinyWorld, folder: Path, partitions: int = 1, worker: str = ""
+) -> Iterator[Deployment]:
+    """Yield a deployment that has its topics; they are removed from a broker that stays."""
+    with Deployment(world, broker.bootstrap, folder, partitions, worker) as deployment:
+        deployment.make_topics()
+        try:
+            yield deployment
+        finally:
+            for running in deployment.workers:
+                running.kill()
+            if not isinstance(broker, KafkaBroker):
+                deployment.remove_topics()
 
 
 class WorkerProcess:

@@ -17,7 +17,14 @@ from fraudstream.records import Alert, Decision
 from tests.cli.running import fraudstream
 from tests.kafka.broker import Broker, KafkaBroker
 from tests.kafka.conftest import Outgoing
-from tests.kafka.deployment import Deployment, WorkerProcess, eventually, free_port, headers_of
+from tests.kafka.deployment import (
+    Deployment,
+    WorkerProcess,
+    deployed,
+    eventually,
+    free_port,
+    headers_of,
+)
 from tests.stream.bad import BAD, NULL_KEY
 from tests.stream.running import as_messages, start
 from tests.worlds import TinyWorld
@@ -35,26 +42,6 @@ def deployment(broker: Broker, tiny_world: TinyWorld, tmp_path: Path) -> Iterato
     """A deployment of this test's own with one partition, so that its order is the order of the rows."""
     with deployed(broker, tiny_world, tmp_path) as made:
         yield made
-
-
-def deployed(broker: Broker, world: TinyWorld, folder: Path, **settings: Any) -> _Deployed:
-    return _Deployed(Deployment(world, broker.bootstrap, folder, **settings), broker)
-
-
-class _Deployed:
-    """Makes a deployment's topics, and removes them from a broker that stays."""
-
-    def __init__(self, deployment: Deployment, broker: Broker) -> None:
-        self._deployment, self._stays = deployment, not isinstance(broker, KafkaBroker)
-
-    def __enter__(self) -> Deployment:
-        self._deployment.make_topics()
-        return self._deployment.__enter__()
-
-    def __exit__(self, *raised: Any) -> None:
-        self._deployment.__exit__(*raised)
-        if self._stays:
-            self._deployment.remove_topics()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,60 @@
+"""What the worker takes and writes is what `schemas/` says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from docs.generate import ROOT
+from fraudstream.bus.files import read_table
+from fraudstream.training.dataset import LABEL_COLUMNS
+from tests.stream.running import Running, as_messages, start
+from tests.worlds import TinyWorld
+
+
+def validator(name: str) -> Any:
+    schema = json.loads((ROOT / "schemas" / f"{name}.schema.json").read_text("utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.fixture
+def played(tiny_world: TinyWorld) -> Running:
+    return start(tiny_world, as_messages(tiny_world.rows)).to_the_end()
+
+
+@pytest.mark.parametrize(("name", "topic"), [("decision", "decisions"), ("alert", "alerts")])
+def test_what_the_worker_writes_is_valid(played: Running, name: str, topic: str) -> None:
+    sent = [json.loads(message.value() or b"") for message in played.sent(topic)]
+    assert sent
+    checker = validator(name)
+    assert [error.message for message in sent for error in checker.iter_errors(message)] == []
+
+
+@pytest.mark.parametrize("name", ["decision", "alert"])
+def test_a_message_with_another_field_more_is_valid(played: Running, name: str) -> None:
+    message = json.loads(played.sent(f"{name}s")[0].value() or b"")
+    assert validator(name).is_valid(message | {"added_later": 1})
+
+
+@pytest.mark.parametrize("name", ["decision", "alert"])
+def test_a_message_without_its_transaction_is_not_valid(played: Running, name: str) -> None:
+    message = json.loads(played.sent(f"{name}s")[0].value() or b"")
+    del message["transaction_id"]
+    assert not validator(name).is_valid(message)
+
+
+def test_simulated_transactions_are_valid(tiny_world: TinyWorld) -> None:
+    checker = validator("transaction")
+    assert tiny_world.rows
+    assert all(checker.is_valid(row) for row in tiny_world.rows)
+
+
+def test_simulated_labels_are_valid(tiny_world: TinyWorld) -> None:
+    checker = validator("label")
+    labels = read_table(tiny_world.labels, LABEL_COLUMNS).to_pylist()
+    assert labels
+    assert all(checker.is_valid(label) for label in labels)
