@@ -59,7 +59,7 @@ async def decide(stream: faust.StreamT) -> None:
                 risk_points=int(scored.points[i]),
                 model=parts.version,
             )
-            await decisions.send(key=batch.texts["card_id"][i].encode(), value=encode(decision))
+            await decisions.send(key=str(batch.texts["card_id"][i]).encode(), value=encode(decision))
 
 
 if __name__ == "__main__":

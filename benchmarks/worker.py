@@ -37,6 +37,7 @@ from fraudstream.training.run import train_from_files
 from tests.kafka.broker import broker_from_environment
 
 TICK_S = 0.05
+START_MS = 1_735_689_600_000  # 2025-01-01
 GIVE_UP_AFTER_S = 600.0
 STAGES = re.compile(r'fraudstream_stage_seconds_total\{stage="(\w+)"\} (\S+)')
 DECIDED = re.compile(r"^fraudstream_transactions_total (\S+)", re.MULTILINE)
@@ -68,7 +69,9 @@ def run(transactions: int, faust_transactions: int, partitions: int, batch_rows:
     ):
         folder = Path(name)
         say("simulating and training")
-        world = simulate(WorldConfig(customers=10_000, days=max(12, transactions // 20_000 + 1)))
+        world = simulate(
+            WorldConfig(start_ms=START_MS, customers=10_000, days=max(12, transactions // 20_000 + 1))
+        )
         write_world(world, folder / "data", "parquet")
         settings = configure(folder, broker.bootstrap, partitions, batch_rows)
         data = folder / "data"

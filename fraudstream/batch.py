@@ -56,6 +56,18 @@ class TransactionBatch:
             source_row=self.source_row[rows],
         )
 
+    def part(self, start: int, stop: int) -> TransactionBatch:
+        """Return rows start to stop - 1."""
+        return TransactionBatch(
+            ids=self.ids[start:stop],
+            time_ms=self.time_ms[start:stop],
+            measures={name: column[start:stop] for name, column in self.measures.items()},
+            texts={name: column[start:stop] for name, column in self.texts.items()},
+            partition=self.partition[start:stop],
+            offset=self.offset[start:stop],
+            source_row=self.source_row[start:stop],
+        )
+
     def in_event_order(self) -> TransactionBatch:
         """Return the rows sorted by (event time, partition, offset), the order that is replayed."""
         if bool(np.all(self.time_ms[1:] >= self.time_ms[:-1])) and len(np.unique(self.partition)) <= 1:

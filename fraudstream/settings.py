@@ -23,6 +23,7 @@ from fraudstream.event import EventType, Field, FieldType, check_event, parse_du
 
 ENV_PREFIX = "FRAUDSTREAM_"
 ENV_CONFIG = "FRAUDSTREAM_CONFIG"
+ENV_LOG = "FRAUDSTREAM_LOG"
 _SECRET = re.compile(r"password|secret|[._]key|token|sasl\.username|oauthbearer", re.IGNORECASE)
 
 Count = Annotated[int, Meta(ge=1)]
@@ -188,6 +189,11 @@ def load_settings(
             section, key = dotted.split(".", 1)
             merged.setdefault(section, {})[key] = value
     return _checked(merged)
+
+
+def log_format(environment: Mapping[str, str] | None = None) -> str:
+    """Return how logs are written, FRAUDSTREAM_LOG=json or text; empty: by where they go."""
+    return (os.environ if environment is None else environment).get(ENV_LOG, "")
 
 
 def _path_from(environment: Mapping[str, str]) -> Path | None:

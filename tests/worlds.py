@@ -7,7 +7,7 @@ Nothing here is random beyond the seed of the world.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,9 +114,9 @@ class TinyWorld:
 
 
 @pytest.fixture(scope="session")
-def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorld]:
+def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     """The session's tiny world. Leave its files as they are; copy what a test changes."""
-    yield make_world(tmp_path_factory.mktemp("tiny-world"))
+    return make_world(tmp_path_factory.mktemp("tiny-world"))
 
 
 def make_world(folder: Path) -> TinyWorld:

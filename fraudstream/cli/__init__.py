@@ -12,8 +12,8 @@ import sys
 import typer
 
 from fraudstream.cli import inspect, offline, online
-from fraudstream.cli.logs import configure_logs
 from fraudstream.errors import FraudstreamError
+from fraudstream.logs import configure_logs
 
 app = typer.Typer(
     name="fraudstream",

@@ -29,7 +29,7 @@ def simulate(
     customers: Annotated[int, typer.Option(min=1, help="Number of cards.")] = 2000,
     merchants: Annotated[int, typer.Option(min=1, help="Number of merchants.")] = 400,
     days: Annotated[int, typer.Option(min=1, help="Days to simulate.")] = 60,
-    start: Annotated[str, typer.Option(help="First day, ISO 8601.")] = "2026-01-01",
+    start: Annotated[str, typer.Option(help="First day, ISO 8601.")] = "2025-01-01",
     per_day: Annotated[
         float, typer.Option("--per-customer-day", help="Mean transactions of a card a day.")
     ] = 2.0,

@@ -44,7 +44,7 @@ from fraudstream.training.run import train_from_files
 
 DAY_MS = 86_400_000
 HISTORY_DAYS = 90
-START_MS = 1_767_225_600_000  # 2026-01-01
+START_MS = 1_735_689_600_000  # 2025-01-01: past by every clock, or all would be dated in the future
 CUSTOMERS = 2_000
 PER_CUSTOMER_DAY = 2.0
 READY_WITHIN_S = 120.0

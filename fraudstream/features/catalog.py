@@ -76,7 +76,7 @@ AGGREGATES: dict[str, Aggregate] = {
         "the last transaction of this {entity} was {value} earlier"),
     "distinct": Aggregate(
         10, "text", "values", "different {of} of this {entity} in the last {window}",
-        "{value} different {of}(s) for this {entity} in {window}"),
+        "{value} different values of {of} for this {entity} in {window}"),
     "share": Aggregate(
         11, "text", "share", "share of the transactions of this {entity} in {window} with the same {of}",
         "{value} of this {entity}'s transactions in {window} had the same {of}"),
@@ -132,12 +132,15 @@ class Feature:
             return self.phrase.replace("{value}", _WEEKDAYS[int(value) % 7])
         if self.aggregate == "count" and value == 0:
             return self._in_words_of_none()
-        return self.phrase.replace("{value}", _spoken(value, self.unit))
+        spoken = self.phrase.replace("{value}", _spoken(value, self.unit))
+        return spoken.replace("(s)", "" if value == 1 else "s")
 
     def _in_words_of_none(self) -> str:
         who = self.entity.replace("_", " and ")
-        if self.aggregate in ("count", "time_since_last"):
+        if self.aggregate == "count":
             return f"no earlier transaction of this {who} in {self.window}"
+        if self.aggregate == "time_since_last":
+            return f"this {who} was not seen in the {self.window} before"
         if self.window:
             return f"{self.meaning}: this {who} has too few to tell"
         return f"{self.meaning}: not given"

@@ -29,6 +29,7 @@ from fraudstream.stream.publish import Publisher
 log = structlog.get_logger("worker")
 
 _GAUGES_EVERY_S = 1.0
+BACKLOG_ROWS = 8  # a few offsets may hold no message (a transaction's end): no backlog yet
 
 
 @dataclass
@@ -184,7 +185,7 @@ class Worker:
             (partitions, offsets),
             np.array([message.timestamp()[1] for message in messages], np.int64) if rebuilding else now_ms(),
         )
-        behind = self._source.behind(self._settings.worker.batch_rows_max) if messages else set()
+        behind = self._source.behind(BACKLOG_ROWS) if messages else set()
         timer.lap("decode")
         emit_from = self._source.emit_from
         rejected = [bad for bad in rejected if offsets[bad.row] >= emit_from.get(partitions[bad.row], 0)]

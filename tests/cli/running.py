@@ -55,7 +55,7 @@ def started(*arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
     )
 
 
-def fraudstream(*arguments: str | Path, cwd: Path | None = None, **variables: str) -> Ended:
+def fraudstream(*arguments: str | Path, cwd: str | Path | None = None, **variables: str) -> Ended:
     """Run `python -m fraudstream` and wait for its end."""
     ended = subprocess.run(
         [sys.executable, "-m", "fraudstream", *map(str, arguments)],

@@ -48,7 +48,9 @@ def test_every_command_has_help() -> None:
         assert len(one.out.splitlines()) > 5
 
 
-@pytest.mark.parametrize("words", [("nonsense",), ("models", "nonsense"), ("worker", "--nonsense"), ("replay",)])
+@pytest.mark.parametrize(
+    "words", [("nonsense",), ("models", "nonsense"), ("worker", "--nonsense"), ("replay",)]
+)
 def test_wrong_usage_ends_with_2(words: tuple[str, ...]) -> None:
     ended = fraudstream(*words)
     assert ended.code == 2
@@ -65,8 +67,14 @@ def test_wrong_usage_ends_with_2(words: tuple[str, ...]) -> None:
         ('[labels]\nmaturity = "soon"', ["labels.maturity", '"soon"', '"24h"']),
         ("[event.fields.amount]\ntype = 'amount'", ["event.entities"]),
         ("[[outcomes]]\nname = 'a'\npoints_min = 1001", ["outcomes", "1001", "1000"]),
-        ("[[features]]\nentity = 'planet'\naggregates = ['count']", ["features[0].entity", '"planet"', "card"]),
-        ("[[features]]\nentity = 'card'\nwindows = ['1y']\naggregates = ['count']", ["features[0].windows", "1y"]),
+        (
+            "[[features]]\nentity = 'planet'\naggregates = ['count']",
+            ["features[0].entity", '"planet"', "card"],
+        ),
+        (
+            "[[features]]\nentity = 'card'\nwindows = ['1y']\naggregates = ['count']",
+            ["features[0].windows", "1y"],
+        ),
         ("[worker", ["fraudstream.toml", "TOML"]),
         ("worker = 3", ["worker", "3"]),
     ],
@@ -82,7 +90,9 @@ def test_a_wrong_setting_ends_with_2_and_one_line_that_names_key_value_and_form(
         assert word in ended.one_line()
 
 
-def test_a_wrong_setting_stops_every_command_that_reads_settings(tmp_path: Path, tiny_world: TinyWorld) -> None:
+def test_a_wrong_setting_stops_every_command_that_reads_settings(
+    tmp_path: Path, tiny_world: TinyWorld
+) -> None:
     (tmp_path / "fraudstream.toml").write_text("[worker]\nweb_port = 70000", "utf-8")
     reading = [
         ("config", "show"),
@@ -289,7 +299,10 @@ def test_models_are_listed_shown_verified_and_promoted(tiny_world: TinyWorld, tm
         )
 
     listed = models("list", "--json").last_object()
-    assert [(row["version"], row["aliases"]) for row in listed["models"]] == [("0001", ["champion"]), ("0002", [])]
+    assert [(row["version"], row["aliases"]) for row in listed["models"]] == [
+        ("0001", ["champion"]),
+        ("0002", []),
+    ]
     assert "champion" in models("list").out
     assert models("show", "0002", "--json").last_object()["version"] == "0002"
     assert "# Model card_payment/0001" in models("show").out
@@ -308,7 +321,9 @@ def test_models_are_listed_shown_verified_and_promoted(tiny_world: TinyWorld, tm
 
 
 def test_no_models_are_an_empty_list(tiny_world: TinyWorld, tmp_path: Path) -> None:
-    ended = fraudstream("models", "list", "-c", tiny_world.config, "--json", FRAUDSTREAM_MODEL__REGISTRY=str(tmp_path))
+    ended = fraudstream(
+        "models", "list", "-c", tiny_world.config, "--json", FRAUDSTREAM_MODEL__REGISTRY=str(tmp_path)
+    )
     assert (ended.code, ended.last_object()["models"]) == (0, [])
 
 

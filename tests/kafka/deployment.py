@@ -153,9 +153,7 @@ def deployed(
 class WorkerProcess:
     """A worker that runs."""
 
-    def __init__(
-        self, deployment: Deployment, command: Sequence[str], variables: Mapping[str, str]
-    ) -> None:
+    def __init__(self, deployment: Deployment, command: Sequence[str], variables: Mapping[str, str]) -> None:
         number = len(deployment.workers) + 1
         self.log_path = deployment.folder / f"worker-{number}.log"
         self._url = f"http://127.0.0.1:{deployment.web_port}"
@@ -242,4 +240,3 @@ def headers_of(message: Message) -> dict[str, str]:
     headers = {name: value.decode() for name, value in pairs}
     assert len(headers) == len(pairs)
     return headers
-

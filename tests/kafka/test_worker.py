@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -302,8 +303,7 @@ def test_after_a_crash_nothing_is_undecided_and_what_comes_twice_is_the_same(
         crashed = 0
         for more in (1, 400):
             worker = deployment.start()
-            before = crashed
-            eventually(lambda: (len(deployment.read("decisions")) >= before + more), 90, "some decisions", worker)
+            eventually(partial(_has_decisions, deployment, crashed + more), 90, "some decisions", worker)
             worker.kill()
             crashed = len(deployment.read("decisions"))
         last = deployment.start().wait_ready()
@@ -343,7 +343,9 @@ def test_a_worker_without_a_broker_says_so_tries_again_and_ends_on_sigterm(
     address = f"127.0.0.1:{free_port()}"
     with Deployment(tiny_world, address, tmp_path) as deployment:
         worker = deployment.start()
-        eventually(lambda: worker.events("kafka_unreachable") != [], 60, "it says that nobody answers", worker)
+        eventually(
+            lambda: worker.events("kafka_unreachable") != [], 60, "it says that nobody answers", worker
+        )
         said = worker.events("kafka_unreachable")[0]
         assert (said["brokers"], said["action"], said["level"]) == (address, "retrying", "warning")
         assert worker.get("/livez")[0] == 200
@@ -374,7 +376,9 @@ def test_a_worker_waits_for_its_broker_and_outlives_its_restart_without_a_loss(
         deployment.make_topics()
         own_broker.kill()
         worker = deployment.start()
-        eventually(lambda: worker.events("kafka_unreachable") != [], 60, "it says that nobody answers", worker)
+        eventually(
+            lambda: worker.events("kafka_unreachable") != [], 60, "it says that nobody answers", worker
+        )
         own_broker.start()
         worker.wait_ready()
         deployment.send_rows(tiny_world.rows[:third])
@@ -434,3 +438,7 @@ def test_a_worker_stops_before_a_topic_drains_into_the_dead_letters(
         letters = deployment.read("dlq")
         assert 100 <= len(letters) < 5_000
         assert deployment.committed() == {0: len(letters)}
+
+
+def _has_decisions(deployment: Deployment, count: int) -> bool:
+    return len(deployment.read("decisions")) >= count

@@ -33,7 +33,11 @@ FILES = (
     "golden.parquet",
     "report/report.md",
 )
-ABOUT = {"created_at": "2026-01-01T00:00:00.000Z", "training": {"trees": 12}, "metrics": {"auc": 0.5, "x": None}}
+ABOUT = {
+    "created_at": "2026-01-01T00:00:00.000Z",
+    "training": {"trees": 12},
+    "metrics": {"auc": 0.5, "x": None},
+}
 
 
 @pytest.fixture
@@ -62,7 +66,9 @@ def test_a_bundle_comes_back_as_it_was_written(tiny_world: TinyWorld, tmp_path: 
 
 
 def test_a_bundle_holds_what_its_page_says_and_no_pickle(tiny_world: TinyWorld) -> None:
-    found = sorted(p.relative_to(tiny_world.bundle).as_posix() for p in tiny_world.bundle.rglob("*") if p.is_file())
+    found = sorted(
+        p.relative_to(tiny_world.bundle).as_posix() for p in tiny_world.bundle.rglob("*") if p.is_file()
+    )
     assert found == sorted(FILES)
     described = json.loads((tiny_world.bundle / "bundle.json").read_text("utf-8"))
     assert sorted(described["files"]) == sorted(set(FILES) - {"bundle.json", "bundle.json.sha256"})
@@ -80,7 +86,9 @@ def test_a_good_bundle_is_verified_with_all_its_golden_rows(tiny_world: TinyWorl
 def test_no_changed_byte_goes_unnoticed(bundle: Path, name: str) -> None:
     path, chance = bundle / name, random.Random(name)
     whole = path.read_bytes()
-    places = range(len(whole)) if len(whole) <= 100 else [0, len(whole) - 1, *chance.sample(range(len(whole)), 60)]
+    places = (
+        range(len(whole)) if len(whole) <= 100 else [0, len(whole) - 1, *chance.sample(range(len(whole)), 60)]
+    )
     for at in places:
         changed = bytearray(whole)
         changed[at] ^= chance.randint(1, 255)
@@ -110,7 +118,9 @@ def test_no_missing_file_goes_unnoticed(bundle: Path, name: str) -> None:
     assert_refused(bundle, name)
 
 
-@pytest.mark.parametrize("name", ["model.pkl", "report/more.md", ".hidden", "deep/er/file", "booster.txt.bak"])
+@pytest.mark.parametrize(
+    "name", ["model.pkl", "report/more.md", ".hidden", "deep/er/file", "booster.txt.bak"]
+)
 def test_no_extra_file_goes_unnoticed(bundle: Path, name: str) -> None:
     (bundle / name).parent.mkdir(parents=True, exist_ok=True)
     (bundle / name).write_bytes(b"")
@@ -171,7 +181,9 @@ def _not_parquet(bundle: Path) -> None:
 def _other_leaves(text: str) -> str:
     lines = text.splitlines(keepends=True)
     return "".join(
-        "leaf_value=" + line.removeprefix("leaf_value=").replace("1", "2") if line.startswith("leaf_value=") else line
+        "leaf_value=" + line.removeprefix("leaf_value=").replace("1", "2")
+        if line.startswith("leaf_value=")
+        else line
         for line in lines
     )
 
@@ -180,9 +192,18 @@ def _other_leaves(text: str) -> str:
 SEALED: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a text that ends early": ("booster.txt", _booster(lambda text: text[: len(text) // 2])),
     "no text": ("booster.txt", _booster(lambda text: "")),
-    "a tree without its children": ("booster.txt", _booster(lambda text: text.replace("left_child=", "left_chld=", 1))),
-    "a tree that says it is larger": ("booster.txt", _booster(lambda text: text.replace("num_leaves=", "num_leaves=9", 1))),
-    "a number that is none": ("booster.txt", _booster(lambda text: text.replace("threshold=", "threshold=x", 1))),
+    "a tree without its children": (
+        "booster.txt",
+        _booster(lambda text: text.replace("left_child=", "left_chld=", 1)),
+    ),
+    "a tree that says it is larger": (
+        "booster.txt",
+        _booster(lambda text: text.replace("num_leaves=", "num_leaves=9", 1)),
+    ),
+    "a number that is none": (
+        "booster.txt",
+        _booster(lambda text: text.replace("threshold=", "threshold=x", 1)),
+    ),
     "other leaf values": ("golden.parquet", _booster(_other_leaves)),
     "another feature": (
         "booster.txt",

@@ -28,7 +28,9 @@ def test_an_empty_registry_has_no_versions_and_says_what_to_run(tmp_path: Path) 
     assert registry.versions() == []
     assert registry.aliases() == {}
     assert registry.next_path() == tmp_path / "card_payment" / "0001"
-    with pytest.raises(ModelError, match=r"no model card_payment/champion .*known: none.*`fraudstream train`"):
+    with pytest.raises(
+        ModelError, match=r"no model card_payment/champion .*known: none.*`fraudstream train`"
+    ):
         registry.path_of("champion")
 
 
@@ -101,7 +103,9 @@ def test_damaged_aliases_are_refused_by_name(registry: Registry, text: str) -> N
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("version", ["..", "../card_payment/0001", "/etc", ".", "", "0001/report", "aliases.json"])
+@pytest.mark.parametrize(
+    "version", ["..", "../card_payment/0001", "/etc", ".", "", "0001/report", "aliases.json"]
+)
 def test_a_version_is_a_name_and_not_a_path(registry: Registry, version: str) -> None:
     with pytest.raises(ModelError, match="there is no model"):
         registry.path_of(version)

@@ -20,7 +20,13 @@ def trained(seed: int, leaves: int, missing: float, **parameters: Any) -> tuple[
     X[:, 3] = rng.integers(0, 4, 600)
     X[rng.random(X.shape) < missing] = np.nan
     y = (np.nansum(X, axis=1) + rng.normal(size=600) > 0.5).astype(float)
-    chosen = {"objective": "binary", "num_leaves": leaves, "min_data_in_leaf": 2, "verbosity": -1, "seed": seed}
+    chosen = {
+        "objective": "binary",
+        "num_leaves": leaves,
+        "min_data_in_leaf": 2,
+        "verbosity": -1,
+        "seed": seed,
+    }
     categorical = parameters.pop("categorical", "auto")
     data = lgb.Dataset(X, y, categorical_feature=categorical)
     booster = lgb.train({**chosen, **parameters}, data, 12)

@@ -35,7 +35,10 @@ BAD: dict[str, tuple[str, Callable[[Row], bytes | None]]] = {
     "truncated": ("$", lambda row: json.dumps(row).encode()[:-7]),
     "two objects": ("$", lambda row: json.dumps(row).encode() * 2),
     "another encoding": ("$", lambda row: json.dumps(row).encode("utf-16")),
-    "invalid UTF-8": ("$", lambda row: json.dumps({**row, "card_id": "@"}).encode().replace(b"@", b"\xff\xfe")),
+    "invalid UTF-8": (
+        "$",
+        lambda row: json.dumps({**row, "card_id": "@"}).encode().replace(b"@", b"\xff\xfe"),
+    ),
     "invalid UTF-8 in a field nobody reads": (
         "$",
         lambda row: json.dumps({**row, "note": "@"}).encode().replace(b"@", b"\xc3("),

@@ -71,9 +71,10 @@ def test_every_row_goes_once_with_its_own_message_and_a_backlog_comes_out_in_eve
     aligner, out = Aligner(), []
     left = {p: list(rows) for p, rows in queues.items()}
     for cut in [*cuts, *[100] * len(queues)]:  # a whole run of one partition, then of the next
-        partition = next((p for p in left if left[p]), None)
-        if partition is None:
+        waiting = [p for p in left if left[p]]
+        if not waiting:
             break
+        partition = waiting[0]
         taken, left[partition] = left[partition][:cut], left[partition][cut:]
         ready, messages = aligner.add(*batch_of(taken), behind={p for p in left if left[p]})
         assert [messages[row] for row in ready.source_row.tolist()] == ready.ids

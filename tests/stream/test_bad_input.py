@@ -149,7 +149,9 @@ def anything(draw: st.DrawFn, rows: list[dict[str, Any]]) -> MemoryMessage:
         value = None
     elif value is not None:
         at = draw(st.integers(0, len(value) - 1))
-        value = value[:at] + (value[at + 1 :] if how == "cut" else bytes([draw(st.integers(0, 255))]) + value[at + 1 :])
+        value = value[:at] + (
+            value[at + 1 :] if how == "cut" else bytes([draw(st.integers(0, 255))]) + value[at + 1 :]
+        )
     return MemoryMessage(value, draw(st.none() | st.binary(max_size=8)), draw(header_lists))
 
 

@@ -74,9 +74,11 @@ def test_what_is_sent_does_not_depend_on_where_batches_are_cut(
 def test_an_alert_says_what_its_decision_says_and_stands_for_the_same_transaction(
     tiny_world: TinyWorld, uninterrupted: Running
 ) -> None:
-    decided = {ce_id(m): d for m, d in zip(uninterrupted.sent("decisions"), uninterrupted.decisions())}
+    decided = {
+        ce_id(m): d for m, d in zip(uninterrupted.sent("decisions"), uninterrupted.decisions(), strict=True)
+    }
     stopping = {key for key, decision in decided.items() if decision.outcome != "approve"}
-    alerts = {ce_id(m): a for m, a in zip(uninterrupted.sent("alerts"), uninterrupted.alerts())}
+    alerts = {ce_id(m): a for m, a in zip(uninterrupted.sent("alerts"), uninterrupted.alerts(), strict=True)}
     rows = {row["transaction_id"]: row for row in tiny_world.rows}
 
     assert alerts.keys() == stopping != set()
@@ -287,7 +289,9 @@ def test_the_worker_stops_before_a_topic_drains_into_the_dead_letters(tiny_world
         worker__dead_letter_window=200,
         worker__dead_letter_rate_max=0.5,
     )
-    with pytest.raises(DeadLetterLimitError, match=r"dead_letter_rate_max = 0\.5.*\$\.transaction_id") as stop:
+    with pytest.raises(
+        DeadLetterLimitError, match=r"dead_letter_rate_max = 0\.5.*\$\.transaction_id"
+    ) as stop:
         run.to_the_end()
     run.worker.close()
     assert "\n" not in str(stop.value)

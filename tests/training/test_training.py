@@ -43,14 +43,18 @@ def train_on(
         if table is not None:
             write_table(table, folder / name)
         paths.append(own if table is None else folder / name)
-    return Path(train_from_files(settings, *paths, as_of_ms, False, ignore)["path"])
+    made = train_from_files(settings, paths[0], paths[1], as_of_ms, False, ignore)
+    return Path(made["path"])
 
 
 def learned(bundle: Path) -> dict[str, bytes]:
     """Return the bytes of everything in a bundle that decides a score."""
     described = json.loads((bundle / "bundle.json").read_text("utf-8"))
     return {
-        **{name: (bundle / name).read_bytes() for name in ("booster.txt", "calibrator.json", "golden.parquet")},
+        **{
+            name: (bundle / name).read_bytes()
+            for name in ("booster.txt", "calibrator.json", "golden.parquet")
+        },
         **{name: json.dumps(described[name]).encode() for name in ("features", "points", "metrics")},
     }
 
@@ -217,9 +221,7 @@ def test_windows_end_where_labels_are_mature(tiny_world: TinyWorld) -> None:
     assert windows == Windows(38 * DAY_MS, 56 * DAY_MS, 58 * DAY_MS, 70 * DAY_MS)
 
 
-@pytest.mark.parametrize(
-    ("kept", "window"), [(START_MS + 21 * DAY_MS, "training"), (START_MS, "validation")]
-)
+@pytest.mark.parametrize(("kept", "window"), [(START_MS + 21 * DAY_MS, "training"), (START_MS, "validation")])
 def test_too_few_frauds_are_said_in_one_line_and_leave_no_bundle(
     tiny_world: TinyWorld, tmp_path: Path, kept: int, window: str
 ) -> None:
@@ -246,7 +248,7 @@ def frauds_of(world: TinyWorld, start_ms: int, end_ms: int) -> pa.Table:
 def test_an_instant_before_all_transactions_is_said_in_one_line(
     tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="no transaction between 2023-.*later --as-of") as refused:
+    with pytest.raises(ConfigError, match=r"no transaction between 2023-.*later --as-of") as refused:
         train_on(tiny_world, tmp_path, as_of_ms=START_MS)
     assert "\n" not in str(refused.value)
 

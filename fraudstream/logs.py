@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 
 import structlog
 
+from fraudstream.settings import log_format
+
 
 def configure_logs() -> None:
-    """Set structlog up once for this process; FRAUDSTREAM_LOG=json or text chooses by hand."""
-    chosen = os.environ.get("FRAUDSTREAM_LOG", "text" if sys.stderr.isatty() else "json")
+    """Set structlog up once for this process."""
+    chosen = log_format() or ("text" if sys.stderr.isatty() else "json")
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if chosen == "json" else structlog.dev.ConsoleRenderer()
     )
