@@ -36,7 +36,7 @@ from fraudstream.simulate.write import messages, write_world
 from fraudstream.training.run import train_from_files
 from tests.kafka.broker import broker_from_environment
 
-TICK_S = 0.05
+TICK_S = 0.5  # a look at /metrics costs the worker a few ms
 START_MS = 1_735_689_600_000  # 2025-01-01
 GIVE_UP_AFTER_S = 600.0
 STAGES = re.compile(r'fraudstream_stage_seconds_total\{stage="(\w+)"\} (\S+)')
@@ -48,7 +48,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    options.add_argument("--transactions", type=int, default=600_000)
+    options.add_argument("--transactions", type=int, default=800_000)
     options.add_argument("--faust-transactions", type=int, default=40_000)
     options.add_argument("--partitions", type=int, default=4)
     options.add_argument("--batch-rows", type=int, default=1024)
@@ -70,7 +70,7 @@ def run(transactions: int, faust_transactions: int, partitions: int, batch_rows:
         folder = Path(name)
         say("simulating and training")
         world = simulate(
-            WorldConfig(start_ms=START_MS, customers=10_000, days=max(12, transactions // 20_000 + 1))
+            WorldConfig(start_ms=START_MS, customers=10_000, days=max(12, transactions // 19_000 + 1))
         )
         write_world(world, folder / "data", "parquet")
         settings = configure(folder, broker.bootstrap, partitions, batch_rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +78,8 @@ def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], 
     if stop():
         return None
 
+    _spare_the_collector()
+
     def warmed() -> FeatureEngine:
         engine = FeatureEngine(catalog, settings.state)
         if settings.worker.warm:
@@ -91,6 +94,16 @@ def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], 
         KafkaSink(settings),
         metrics,
     )
+
+
+def _spare_the_collector() -> None:
+    """Let Python's cycle collector run rarely: messages make no cycles, but each counts towards a run.
+
+    At its usual thresholds it took a seventh of a saturated loop's time (profiled).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
 
 
 def _absorb_files(engine: FeatureEngine, path: Path, settings: Settings) -> None:

@@ -306,9 +306,8 @@ def test_models_are_listed_shown_verified_and_promoted(tiny_world: TinyWorld, tm
     assert "champion" in models("list").out
     assert models("show", "0002", "--json").last_object()["version"] == "0002"
     assert "# Model card_payment/0001" in models("show").out
-    verified = models("verify", "0002", "--json")
+    verified = models("verify", tmp_path / "models" / "card_payment" / "0002", "--json")
     assert (verified.code, verified.last_object()["ok"]) == (0, True)
-    assert models("verify", tmp_path / "models" / "card_payment" / "0002").code == 0
     promoted = models("promote", "0002", "--json")
     assert promoted.last_object()["aliases"] == {"champion": "0002", "previous": "0001"}
     assert json.loads((tmp_path / "models" / "card_payment" / "aliases.json").read_text("utf-8")) == {
@@ -329,7 +328,18 @@ def test_no_models_are_an_empty_list(tiny_world: TinyWorld, tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def small_world() -> World:
-    return simulate(WorldConfig(customers=20, merchants=40, days=5, seed=3, peak_day=2, new_pattern_day=4))
+    return simulate(
+        WorldConfig(
+            customers=20,
+            merchants=40,
+            days=5,
+            transactions_per_customer_day=3.0,
+            fraud_rate=0.02,
+            seed=3,
+            peak_day=2,
+            new_pattern_day=4,
+        )
+    )
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "ndjson"])
@@ -339,7 +349,7 @@ def test_a_simulated_world_is_written_as_it_was_drawn(
     ended = fraudstream(
         *("simulate", "--to", tmp_path / "world", "--format", file_format, "--customers", "20"),
         *("--merchants", "40", "--days", "5", "--seed", "3", "--peak-day", "2", "--new-pattern-day", "4"),
-        "--json",
+        *("--per-customer-day", "3", "--fraud-rate", "0.02", "--json"),
     )
     assert (ended.code, ended.err) == (0, "")
     made = ended.last_object()

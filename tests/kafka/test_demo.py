@@ -1,0 +1,31 @@
+"""The demo on a real Kafka."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from tests.e2e.playing import play_demo
+from tests.kafka.broker import Broker, KafkaBroker
+
+pytestmark = pytest.mark.broker
+
+
+def test_the_demo_plays_on_a_real_kafka_in_topics_of_its_own(broker: Broker) -> None:
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    before = set(admin.list_topics(timeout=30).topics)
+    play_demo("--brokers", broker.bootstrap)
+    made = set(admin.list_topics(timeout=30).topics) - before - {"__consumer_offsets"}
+    try:
+        assert {name.split(".", 2)[0] for name in made} == {"demo"}
+        assert {name.split(".", 2)[2] for name in made} == {
+            "fraud.transactions",
+            "fraud.labels",
+            "fraud.decisions",
+            "fraud.alerts",
+            "fraud.transactions.dlq",
+        }
+    finally:
+        if not isinstance(broker, KafkaBroker):
+            for deletion in admin.delete_topics(sorted(made)).values():
+                deletion.result(30)
