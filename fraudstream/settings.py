@@ -108,8 +108,8 @@ class TopicSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     decisions: TopicName
     alerts: TopicName
     dlq: TopicName
-    partitions: Count
-    replication: Count
+    partitions: Annotated[int, Meta(ge=1, le=10_000)]
+    replication: Annotated[int, Meta(ge=1, le=100)]
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -60,12 +60,15 @@ class FeatureTwin:
         return max(max(f.window_ms, f.baseline_ms) for f in self.catalog.features if f.entity == kind)
 
     def kept(self, kind: str) -> dict[Entity, list[Row]]:
-        """Return the kept rows of the entities that are not idle."""
-        return {
-            entity: history.rows
+        """Return the kept rows that a row in time can still see, by entity."""
+        if self.watermark_ms is None:
+            return {}
+        reach_ms = self.longest_ms(kind) + self.settings.lateness_ms
+        within = {
+            entity: [row for row in history.rows if row.time_ms > self.watermark_ms - reach_ms]
             for entity, history in self.histories[kind].items()
-            if not self._idle(kind, history)
         }
+        return {entity: rows for entity, rows in within.items() if rows}
 
     def _observe_row(self, row: Row) -> tuple[list[float], int]:
         x, flags = [NAN] * len(self.catalog.features), 0

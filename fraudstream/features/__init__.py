@@ -8,9 +8,9 @@ What a window means, each a property test against the slow twin in `tests/oracle
    are taken last.
 3. Empty is not zero: counts and sums are 0; means, ratios and "time since" are NaN. A row that names no such
    entity (no device) has NaN for all of that entity's features.
-4. State does not depend on arrival order inside the lateness: a late row is put in its place by event time
-   and reads the window at its own time. Later than that behind its entity's newest row, it is scored, flagged
-   and leaves no state.
+4. State does not depend on arrival order inside the lateness, as far as rows in time can see it: a late row
+   is put in its place by event time and reads the window at its own time. Later than that behind its entity's
+   newest row, it is scored, flagged and leaves no state.
 5. Every entity keeps at most `rows_max` rows: beyond it the oldest go, and a row whose window reaches into
    what went is flagged. An entity whose newest row is further behind the stream's newest than its longest
    window and the lateness is forgotten at that moment, since no row in time can see it; a row that is itself

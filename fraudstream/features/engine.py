@@ -81,7 +81,10 @@ class FeatureEngine:
         return {stage.entity: stage.state.entities for stage in self._stages}
 
     def dump(self) -> dict[str, dict[int, list[tuple[int, ...]]]]:
-        """Return every kept row by kind and hash, independent of arrival order; for tests and audits."""
+        """Return every row that a row in time can still see, by kind and hash; for tests and audits.
+
+        Independent of arrival order within the lateness, and of what has been swept.
+        """
         return {stage.entity: stage.dump(self.watermark_ms) for stage in self._stages}
 
     def _advance(self, batch: TransactionBatch, X: Float64 | None, flags: npt.NDArray[np.uint8]) -> None:
@@ -159,18 +162,18 @@ class _Stage:
                 self.state.grow_arena()
 
     def dump(self, watermark_ms: int) -> dict[int, list[tuple[int, ...]]]:
-        """Return the kept rows of each entity that is not idle: time, own values, hashes of the texts."""
+        """Return the rows of each entity that are within reach: time, own values, hashes of the texts."""
         layout = self.state.layout
         _, lateness_ms, longest_ms = self._bounds
         running = layout.measures[:, :2][layout.measures[:, :2] >= 0]
         dumped: dict[int, list[tuple[int, ...]]] = {}
         for key in self.state.hashes().tolist():
             rows, totals = self.state.rows_of(key)
-            if not len(rows) or rows[-1, 0] < watermark_ms - longest_ms - lateness_ms:
-                continue
             own = np.diff(rows[:, running], axis=0, append=totals[None, running])
             kept = np.concatenate([rows[:, :1], own, rows[:, layout.texts]], axis=1)
-            dumped[key] = [tuple(row) for row in kept.tolist()]
+            kept = kept[kept[:, 0] > watermark_ms - longest_ms - lateness_ms]
+            if len(kept):
+                dumped[key] = [tuple(row) for row in kept.tolist()]
         return dumped
 
 

@@ -23,7 +23,7 @@ from fraudstream.registry import read_bundle, write_bundle
 from fraudstream.registry.bundle import read_golden
 from fraudstream.simulate import DAY_MS, World, WorldConfig, simulate
 from tests.cli.running import Ended, fraudstream, started
-from tests.worlds import LIVE_MS, TinyWorld, write_rows
+from tests.worlds import LIVE_MS, START_MS, TinyWorld, write_rows
 
 NO_BROKER = "127.0.0.1:1"
 
@@ -332,6 +332,7 @@ def small_world() -> World:
         WorldConfig(
             customers=20,
             merchants=40,
+            start_ms=START_MS,
             days=5,
             transactions_per_customer_day=3.0,
             fraud_rate=0.02,
@@ -349,7 +350,7 @@ def test_a_simulated_world_is_written_as_it_was_drawn(
     ended = fraudstream(
         *("simulate", "--to", tmp_path / "world", "--format", file_format, "--customers", "20"),
         *("--merchants", "40", "--days", "5", "--seed", "3", "--peak-day", "2", "--new-pattern-day", "4"),
-        *("--per-customer-day", "3", "--fraud-rate", "0.02", "--json"),
+        *("--start", "2024-01-01", "--per-customer-day", "3", "--fraud-rate", "0.02", "--json"),
     )
     assert (ended.code, ended.err) == (0, "")
     made = ended.last_object()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fraudstream.settings import load_settings
 from tests.cli.running import fraudstream
-from tests.e2e.playing import TRANSACTIONS, play_demo
+from tests.e2e.playing import play_demo
 
 
 def test_the_demo_plays_everything_and_leaves_what_its_summary_names(tmp_path: Path) -> None:
@@ -24,4 +24,3 @@ def test_the_demo_plays_everything_and_leaves_what_its_summary_names(tmp_path: P
 
     listed = fraudstream("models", "list", "-c", kept / "fraudstream.toml", "--json")
     assert listed.last_object()["models"][0]["aliases"] == ["champion"]
-    assert TRANSACTIONS == summary["decisions"]

@@ -128,7 +128,8 @@ def test_the_built_in_catalogue_spells_out() -> None:
 @pytest.mark.parametrize(
     ("aggregate", "value", "words"),
     [
-        ("count", 11.0, "11 earlier transaction(s) of this card in 1h"),
+        ("count", 11.0, "11 earlier transactions of this card in 1h"),
+        ("count", 1.0, "1 earlier transaction of this card in 1h"),
         ("time_since_last", 42.0, "the last transaction of this card was 42 s earlier"),
         ("time_since_last", 90.0, "1.5 min earlier"),
         ("time_since_last", 5400.0, "1.5 h earlier"),

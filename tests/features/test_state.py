@@ -205,6 +205,21 @@ def test_cards_that_come_back_after_they_were_let_go_start_anew() -> None:
     assert back.X[:, 0].tolist() == [0] * 400 + [1] * 400
 
 
+@pytest.mark.parametrize(("ahead_ms", "seen"), [(15_000, 1), (15_001, 0)])
+def test_a_sweep_lets_go_of_exactly_the_entities_that_no_row_in_time_can_see(
+    ahead_ms: int, seen: int
+) -> None:
+    """A window of 10 s and a lateness of 5 s reach back 15 s; 400 cards at a time call for a sweep each."""
+    engine = counting(lateness="5s")
+    for round_ in range(3):
+        engine.observe(batch_of(fillers(400, START_MS, f"old{round_}")))
+    engine.observe(batch_of(fillers(400, START_MS + ahead_ms, "new")))
+    engine.observe(batch_of(fillers(2000, START_MS + ahead_ms, "more")))
+    assert engine.entities()["card"] == 2400 + seen * 1200
+    back = engine.observe(batch_of(fillers(400, START_MS + 5_001, "old0")))
+    assert back.X[:, 0].tolist() == [seen] * 400
+
+
 def test_the_rows_of_an_unknown_entity_are_none() -> None:
     layout = RowLayout(np.empty((0, 4), np.int64), np.empty(0, np.int64), 1)
     state = EntityState(layout, rows_max=4, entities_max=4)

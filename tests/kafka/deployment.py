@@ -103,7 +103,7 @@ class Deployment:
 
     def remove_topics(self) -> None:
         """Delete the topics from a broker that stays."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        admin = quiet_admin(self.bootstrap)
         for deletion in admin.delete_topics([self.topic(name) for name in TOPICS]).values():
             deletion.result(30)
 
@@ -127,7 +127,7 @@ class Deployment:
 
     def committed(self) -> dict[int, int]:
         """Return the group's committed offset of each partition that has one."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        admin = quiet_admin(self.bootstrap)
         group = self.settings.worker.group
         asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
         found: list[TopicPartition] = asked[group].result(30).topic_partitions
@@ -227,11 +227,19 @@ def eventually(
         pause.wait(0.05)
 
 
+def quiet_admin(bootstrap: str) -> AdminClient:
+    """Return an admin client that does not tell on stderr when its broker goes away before it does."""
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port where nobody listens, outside the range from which outgoing connections take theirs."""
+    chance = secrets.SystemRandom()  # not the seeded one: two test runs would choose alike
+    for port in chance.sample(range(12_000, 20_000), k=100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
 
 
 def headers_of(message: Message) -> dict[str, str]:

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from fraudstream.bus.kafka import KafkaSink, KafkaSource
 from fraudstream.errors import BusError
 from tests.kafka.broker import Broker
 from tests.kafka.conftest import MakeTopic
-from tests.kafka.deployment import Deployment, deployed
+from tests.kafka.deployment import Deployment, deployed, quiet_admin
 from tests.worlds import TinyWorld
 
 pytestmark = pytest.mark.broker
@@ -104,7 +103,7 @@ def test_a_position_that_the_broker_no_longer_has_stops_the_reader(
         with reading(deployment) as source:
             assert len(read(source, 50)) == 50
             source.commit({0: 10})
-        admin = AdminClient({"bootstrap.servers": deployment.bootstrap})
+        admin = quiet_admin(deployment.bootstrap)
         topic = deployment.topic("transactions")
         for deletion in admin.delete_records([TopicPartition(topic, 0, 30)]).values():
             deletion.result(30)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from tests.e2e.playing import play_demo
 from tests.kafka.broker import Broker, KafkaBroker
+from tests.kafka.deployment import quiet_admin
 
 pytestmark = pytest.mark.broker
 
 
 def test_the_demo_plays_on_a_real_kafka_in_topics_of_its_own(broker: Broker) -> None:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin = quiet_admin(broker.bootstrap)
     before = set(admin.list_topics(timeout=30).topics)
     play_demo("--brokers", broker.bootstrap)
     made = set(admin.list_topics(timeout=30).topics) - before - {"__consumer_offsets"}

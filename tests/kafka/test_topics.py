@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka.admin import ConfigResource, ResourceType
 
 from fraudstream.records import Label
 from tests.cli.running import fraudstream
 from tests.kafka.broker import Broker
-from tests.kafka.deployment import TOPICS, Deployment, deployed, free_port
+from tests.kafka.deployment import TOPICS, Deployment, deployed, free_port, quiet_admin
 from tests.worlds import TinyWorld
 
 pytestmark = pytest.mark.broker
@@ -38,14 +38,14 @@ def test_topics_are_created_once_and_then_left_as_they_are(
             )
             assert fewer.code == 0
             assert fewer.last_object() == dict.fromkeys(names, "exists")
-            found = AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=30).topics
+            found = quiet_admin(broker.bootstrap).list_topics(timeout=30).topics
             assert {name: len(found[name].partitions) for name in names} == dict.fromkeys(names, 3)
         finally:
             deployment.remove_topics()
 
 
 def test_the_dead_letters_take_every_message_that_the_transactions_took(deployment: Deployment) -> None:
-    admin = AdminClient({"bootstrap.servers": deployment.bootstrap})
+    admin = quiet_admin(deployment.bootstrap)
     limits = {}
     for name in ("transactions", "dlq"):
         resource = ConfigResource(ResourceType.TOPIC, deployment.topic(name))
@@ -60,13 +60,18 @@ def test_a_broker_that_is_not_there_is_said_in_one_line(tiny_world: TinyWorld) -
     assert ended.code == 1
     assert ended.out == ""
     assert "Traceback" not in ended.err
-    assert ended.err.splitlines()[-1].startswith("fraudstream: ")
+    assert ended.err.splitlines()[-1].startswith("fraudstream: fraud.transactions: ")
 
 
-def test_a_name_that_kafka_does_not_take_is_said_in_one_line(deployment: Deployment) -> None:
-    ended = fraudstream("topics", "create", "-c", deployment.config, FRAUDSTREAM_TOPICS__ALERTS='"a b/c"')
-    assert ended.code == 1
-    assert "a b/c" in ended.one_line()
+def test_what_the_broker_refuses_is_said_in_one_line(
+    broker: Broker, tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    with Deployment(tiny_world, broker.bootstrap, tmp_path) as deployment:
+        copies = {"FRAUDSTREAM_TOPICS__REPLICATION": "100"}
+        ended = fraudstream("topics", "create", "-c", deployment.config, **copies)
+        assert ended.code == 1
+        assert deployment.prefix in ended.one_line()
+        assert "eplication" in ended.one_line()
 
 
 def test_a_simulated_world_is_sent_whole_and_labels_meet_their_transactions(deployment: Deployment) -> None:
