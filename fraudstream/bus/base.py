@@ -49,8 +49,8 @@ class Source(Protocol):
     def poll(self, rows_max: int, timeout_s: float) -> Sequence[Any]:
         """Return up to `rows_max` messages: wait for the first, then take what is there."""
 
-    def commit(self, positions: Positions) -> None:
-        """Record that everything before these positions is done. Raises BusError."""
+    def commit(self, positions: Positions) -> bool:
+        """Record that everything before these positions is done; False: try again later. Raises BusError."""
 
     def lag(self) -> int:
         """Return how many messages are known to wait."""

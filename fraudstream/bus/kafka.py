@@ -34,6 +34,19 @@ REQUEST_TIMEOUT_S = 10.0
 FLUSH_TIMEOUT_S = 60.0
 _COMPLAINT_EVERY_S = 10.0
 _DLQ_MESSAGE_BYTES_MAX = 8_000_000
+REFUSALS_MAX = 60  # commits in a row: a minute at one a second
+_GROUP_CHANGES = (
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._WAIT_COORD,
+    KafkaError._ALL_BROKERS_DOWN,
+)
 
 
 class _Complaints:
@@ -83,6 +96,7 @@ class KafkaSource:
         self._topic = settings.topics.transactions
         self._begin = str(settings.kafka_consumer.get("auto.offset.reset", "earliest"))
         self._high: Positions = {}
+        self._refusals = 0
         self._finish: Callable[[], None] = lambda: None
         self._consumer = Consumer(client_config(settings, "consumer"))
         self._consumer.subscribe(
@@ -101,13 +115,25 @@ class KafkaSource:
             messages = [message for message in messages if self._usable(message)]
         return messages
 
-    def commit(self, positions: Positions) -> None:
-        """Commit offsets and wait for the broker's answer."""
+    def commit(self, positions: Positions) -> bool:
+        """Commit offsets and wait for the broker's answer; False when it is to be tried again later.
+
+        While the group changes or its broker is away a commit is refused. Either the next one goes through, or
+        the partitions are lost and read again from what was committed last.
+        """
         offsets = [TopicPartition(self._topic, p, offset) for p, offset in positions.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
-            raise BusError(f"offsets could not be committed: {error.args[0].str()}") from None
+            cause = error.args[0]
+            self._refusals += 1
+            passing = cause.retriable() or cause.code() in _GROUP_CHANGES
+            if not passing or self._refusals > REFUSALS_MAX:
+                raise BusError(f"offsets could not be committed: {cause.str()}") from None
+            log.warning("commit_refused", error=cause.str(), action="trying again")
+            return False
+        self._refusals = 0
+        return True
 
     def lag(self) -> int:
         """Return how many messages are known to wait in the assigned partitions."""

@@ -65,9 +65,10 @@ class MemorySource:
         self._next += len(taken)
         return taken
 
-    def commit(self, positions: Positions) -> None:
+    def commit(self, positions: Positions) -> bool:
         """Record the positions."""
         self.committed.update(positions)
+        return True
 
     def lag(self) -> int:
         """Return how many messages are left."""

@@ -144,12 +144,11 @@ class Worker:
         """Flush what was sent, then commit the positions it came from."""
         if not self._uncommitted:
             return
-        self._uncommitted = (
-            False  # first: after a failed flush nothing may commit these, `close` least of all
-        )
+        self._uncommitted = False  # first: after a failed flush nothing may commit these, close least of all
         self._sink.flush()
         emit_from = self._source.emit_from
-        self._source.commit({p: o for p, o in self._done.items() if o > emit_from.get(p, 0)})
+        served = {p: o for p, o in self._done.items() if o > emit_from.get(p, 0)}
+        self._uncommitted = not self._source.commit(served)
 
     def close(self) -> None:
         """Finish: flush, commit, leave the group."""
