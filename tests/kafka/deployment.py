@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-from confluent_kafka import ConsumerGroupTopicPartitions, Message, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from fraudstream.bus.kafka import create_topics
@@ -126,12 +126,24 @@ class Deployment:
         return consume_all_from(self.bootstrap, self.topic(name), timeout_s, count)
 
     def committed(self) -> dict[int, int]:
-        """Return the group's committed offset of each partition that has one."""
+        """Return the group's committed offset of each partition that has one; none while its broker starts."""
         admin = quiet_admin(self.bootstrap)
         group = self.settings.worker.group
         asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-        found: list[TopicPartition] = asked[group].result(30).topic_partitions
+        try:
+            found: list[TopicPartition] = asked[group].result(30).topic_partitions
+        except KafkaException as error:
+            if error.args[0].code() not in _STARTING:
+                raise
+            return {}
         return {one.partition: one.offset for one in found if one.topic == self.topic("transactions")}
+
+
+_STARTING = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
 
 
 @contextmanager
