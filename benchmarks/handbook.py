@@ -45,7 +45,7 @@ import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.handbook_figures import BOOK, TEST_DAYS, Table, figures
-from benchmarks.machine import about_machine
+from benchmarks.machine import record, with_machine
 from fraudstream.bus.kafka import client_config
 from fraudstream.event import parse_instant_ms
 from fraudstream.records import Alert, Decision
@@ -54,7 +54,6 @@ from tests.kafka.broker import broker_from_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "handbook"
-RESULTS = ROOT / "benchmarks" / "results" / "handbook.jsonl"
 DATA = Path(__file__).parents[2] / "shared" / "data" / "handbook.parquet"
 DATA_VARIABLE = "FRAUDSTREAM_HANDBOOK"
 WHERE_FROM = (
@@ -86,7 +85,7 @@ def main() -> None:
         "--week", type=date.fromisoformat, default=WEEK, help="first day; default: the book's"
     )
     options.add_argument("--files", action="store_true", help="only train and replay: no Kafka, no worker")
-    options.add_argument("--record", action="store_true", help=f"append the row to {RESULTS.name}")
+    options.add_argument("--record", action="store_true", help="append the row to results/handbook.jsonl")
     chosen = options.parse_args()
     data = chosen.data or Path(os.environ.get(DATA_VARIABLE) or DATA)
     if not data.is_file():
@@ -95,13 +94,10 @@ def main() -> None:
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fraudstream-handbook-") as folder:
         result = run(data, Path(folder), str(chosen.week), None if chosen.files else chosen.partitions)
-    machine = about_machine()
-    result |= {"commit": machine.pop("commit"), "machine": machine}
+    result = with_machine(result)
     result["wall_s"] = round(time.monotonic() - began_s, 1)
     if chosen.record:
-        RESULTS.parent.mkdir(exist_ok=True)
-        with RESULTS.open("a", encoding="utf-8") as rows:
-            rows.write(json.dumps(result) + "\n")
+        record("handbook", result)
     for name, value in {} if chosen.json else result.items():
         print(f"{name:26} {value}")
     if chosen.json:

@@ -23,7 +23,14 @@ import typer
 from fraudstream import errors
 from fraudstream.cli import app
 from fraudstream.event import Field
-from fraudstream.features.catalog import AGGREGATES, EVENT_AGGREGATES
+from fraudstream.features.aggregates import (
+    AGGREGATES,
+    EVENT_AGGREGATES,
+    LABELLED,
+    filter_words,
+    window_words,
+)
+from fraudstream.features.where import OPERATORS
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.records import Alert, Decision, Label, transaction_struct
 from fraudstream.scoring.model import POINTS_FPR
@@ -45,11 +52,16 @@ MEANINGS = {
     "state.lateness": "how far behind its entity's newest row a row may come and still be kept",
     "state.rows_max": "rows kept for one entity; beyond it the oldest go, flagged `rows_capped`",
     "state.entities_max": "entities kept of one kind; a further one has no history, flagged `untracked`",
+    "state.repeat_horizon": "a transaction id seen again within this much stream time is a repeat and changes "
+    "nothing; `0s`: off",
+    "state.complete_from": "instant from which on no transaction is missing: empty (the first one seen), `start` "
+    "(nothing was before it), or ISO 8601",
     "decisions.otherwise": "outcome below every threshold",
     "model.registry": "folder of all models",
     "model.name": "which of them",
     "model.version": "version (`0003`) or alias (`champion`, `previous`)",
     "labels.maturity": "age at which a transaction without a label counts as legitimate",
+    "labels.grace": "features see a label this much stream time after its `known_at`",
     "training.days": "length of the training window, in days",
     "training.gap_days": "days between training and validation, so that one fraud does not stand in both",
     "training.validation_days": "length of the validation window, which ends where labels are mature",
@@ -90,11 +102,16 @@ ENTRY_MEANINGS = {
     "features.of": "field they are taken over, where they need one (two for `differs`)",
     "features.windows": 'lengths, `["1h", "30d"]`, 1s to 90d; none for entity `event`',
     "features.baseline": "longer window that `velocity` compares with",
+    "features.where": "filter: only earlier transactions that fulfil it count, see below",
+    "features.lag": "the window ends this much before the transaction, 1s to 90d",
+    "features.label": "`fraud`: only transactions known to be fraud count; needs `lag`",
+    "features.resolution": "the state is tiles of this length instead of transactions, 1s to 1d",
     "outcomes.name": "free; differs from the others and from `decisions.otherwise`",
     "outcomes.points_min": "risk points from which on it is decided, 0 to 1000; falls from one to the next",
     "outcomes.alert": "whether it sends an alert",
 }
-EMPTY = {"count": "0", "sum": "0", "distinct": "0"}
+EMPTY = {"count": "0", "sum": "0", "distinct": "0", "first_seen": "1", "same_count": "0"}
+DURATIONS = ("future_tolerance", "lateness", "repeat_horizon", "maturity", "grace")
 
 
 def main(arguments: list[str]) -> int:
@@ -124,6 +141,8 @@ def rendered() -> dict[Path, str]:
             "outcomes": _entries("outcomes", Outcome),
             "aggregates": _aggregates(),
             "event aggregates": _event_aggregates(),
+            "labelled": _labelled(),
+            "operators": _operators(),
         },
         "operations.md": {"metrics": _metrics(), "errors": _errors()},
     }
@@ -217,7 +236,7 @@ def _accepted(section: str, name: str) -> str:
     if isinstance(kind, msgspec.inspect.LiteralType):
         return " or ".join(f"`{value}`" for value in kind.values)
     if not isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
-        return "duration" if name in ("future_tolerance", "lateness", "maturity") else "text"
+        return "duration" if name in DURATIONS else "text"
     bounds = [("above ", kind.gt), ("from ", kind.ge), ("to ", kind.le)]
     limits = " ".join(f"{word}{bound}" for word, bound in bounds if bound is not None)
     return " ".join(part for part in ("whole" if isinstance(kind, msgspec.inspect.IntType) else "", "number",
@@ -235,13 +254,32 @@ def _aggregates() -> str:
         (
             f"`{name}`",
             kinds[spec.of],
-            _placeholders(spec.meaning),
-            _placeholders(spec.unit),
+            _declared(spec.meaning),
+            _declared(spec.unit),
             EMPTY.get(name, "NaN"),
+            "yes" if spec.tiled else "-",
         )
         for name, spec in AGGREGATES.items()
     ]
-    return _table(("aggregate", "`of`", "meaning", "unit", "empty window"), rows)
+    return _table(("aggregate", "`of`", "meaning", "unit", "empty window", "tiles"), rows)
+
+
+def _labelled() -> str:
+    return _table(
+        ("aggregate", "meaning"),
+        [(f"`{name}`", _declared(meaning)) for name, (meaning, _) in LABELLED.items()],
+    )
+
+
+def _operators() -> str:
+    rows = [(f"`{operator}`", slug or "-") for operator, slug in OPERATORS.items()]
+    return _table(("operator", "in a name"), rows)
+
+
+def _declared(template: str) -> str:
+    """Fill a template with the keys of a declaration."""
+    words = {**window_words("*window*", "*baseline*", ""), **filter_words("", "*of*"), "lag": "*lag*"}
+    return template.format(**{**words, "filter": "*where*", "entity": "*entity*", "of": "*of*"})
 
 
 def _event_aggregates() -> str:

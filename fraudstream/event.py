@@ -126,6 +126,18 @@ def parse_duration_ms(text: str, key: str) -> int:
     return int(match[1]) * _DURATION_MS[match[2]]
 
 
+def spell_duration(length_ms: int) -> str:
+    """Return a length in the longest unit that it is a whole number of.
+
+    >>> spell_duration(5_400_000)
+    '90m'
+    """
+    for unit in ("d", "h", "m", "s"):
+        if length_ms % _DURATION_MS[unit] == 0:
+            return f"{length_ms // _DURATION_MS[unit]}{unit}"
+    return f"{length_ms}ms"
+
+
 def parse_instant_ms(text: str) -> int:
     """Read an ISO 8601 instant in Unix milliseconds; without an offset it is UTC.
 

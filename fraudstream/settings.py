@@ -19,12 +19,14 @@ import msgspec
 from msgspec import Meta
 
 from fraudstream.errors import ConfigError
-from fraudstream.event import EventType, Field, FieldType, check_event, parse_duration_ms
+from fraudstream.event import EventType, Field, FieldType, check_event, parse_duration_ms, parse_instant_ms
 
 ENV_PREFIX = "FRAUDSTREAM_"
 ENV_CONFIG = "FRAUDSTREAM_CONFIG"
 ENV_LOG = "FRAUDSTREAM_LOG"
 _SECRET = re.compile(r"password|secret|[._]key|token|sasl\.username|oauthbearer", re.IGNORECASE)
+
+BEFORE_ALL_MS = -(2**62)  # an instant before every event time
 
 Count = Annotated[int, Meta(ge=1)]
 Points = Annotated[int, Meta(ge=0, le=1000)]
@@ -39,19 +41,43 @@ class FeatureGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     of: str | list[str] = ""
     windows: list[str] = []
     baseline: str = ""
+    where: str = ""
+    lag: str = ""
+    label: str = ""
+    resolution: str = ""
 
 
 class StateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[state]`: what bounds the windows' memory."""
+    """`[state]`: what bounds the windows' memory, and how far back what they see is known."""
 
     lateness: str
     rows_max: Annotated[int, Meta(ge=1, le=65_536)]
     entities_max: Annotated[int, Meta(ge=1, le=200_000_000)]
+    repeat_horizon: str
+    complete_from: str
 
     @property
     def lateness_ms(self) -> int:
         """Return how much later than its entity's newest row a row may come, in milliseconds."""
         return parse_duration_ms(self.lateness, "state.lateness")
+
+    @property
+    def repeat_horizon_ms(self) -> int:
+        """Return how long a transaction's id is remembered, in milliseconds of stream time; 0: not at all."""
+        return parse_duration_ms(self.repeat_horizon, "state.repeat_horizon")
+
+    @property
+    def complete_from_ms(self) -> int | None:
+        """Return the instant from which on no transaction is missing; None: that of the first row seen."""
+        if self.complete_from in ("", "start"):
+            return BEFORE_ALL_MS if self.complete_from else None
+        try:
+            return parse_instant_ms(self.complete_from)
+        except ValueError:
+            raise ConfigError(
+                f'state.complete_from = "{self.complete_from}": give "start", nothing (from the first '
+                'transaction on), or an ISO 8601 instant, "2026-08-08"'
+            ) from None
 
 
 class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,14 +103,20 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class LabelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[labels]`: when silence means legitimate."""
+    """`[labels]`: when silence means legitimate, and when a label counts."""
 
     maturity: str
+    grace: str
 
     @property
     def maturity_ms(self) -> int:
         """Return the age at which an unlabelled transaction counts as legitimate, in milliseconds."""
         return parse_duration_ms(self.maturity, "labels.maturity")
+
+    @property
+    def grace_ms(self) -> int:
+        """Return how long after `known_at` features see a label, in milliseconds of stream time."""
+        return parse_duration_ms(self.grace, "labels.grace")
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -261,7 +293,8 @@ def _checked(merged: dict[str, Any]) -> Settings:
             _converted(value, KafkaValue, f'{section}."{name}"')
     settings = _converted(merged, Settings, "")
     check_event(settings.event)
-    _ = settings.state.lateness_ms, settings.labels.maturity_ms
+    _ = settings.state.lateness_ms, settings.state.repeat_horizon_ms, settings.state.complete_from_ms
+    _ = settings.labels.maturity_ms, settings.labels.grace_ms
     _check_outcomes(settings)
     _check_topics(settings.topics)
     if not str(settings.kafka.get("bootstrap.servers", "")):

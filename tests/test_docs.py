@@ -12,8 +12,8 @@ import pytest
 
 from docs import generate
 from fraudstream.decode import Decoder
-from fraudstream.features import build_catalog
-from fraudstream.features.catalog import AGGREGATES, EVENT_AGGREGATES
+from fraudstream.features import build_catalog, check_catalog
+from fraudstream.features.aggregates import AGGREGATES, EVENT_AGGREGATES
 from fraudstream.records import Alert, Decision
 from fraudstream.settings import Settings, load_settings
 
@@ -112,6 +112,8 @@ def test_toml_in_the_docs_is_accepted(page: Path, tmp_path: Path) -> None:
         assert tomllib.loads(text)
         settings = load_settings(path, environment={})
         assert settings.event.fields
+        if "[[features]]" in text:
+            check_catalog(build_catalog(settings.features, settings.event), settings.state)
 
 
 def test_the_readmes_own_fields_make_the_features_it_says(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from fraudstream.cli import inspect, offline, online
+from fraudstream.cli import features, inspect, offline, online
 from fraudstream.errors import FraudstreamError
 from fraudstream.logs import configure_logs
 
@@ -23,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 inspect.register(app)
+features.register(app)
 offline.register(app)
 online.register(app)
 

@@ -1,4 +1,4 @@
-"""Commands that look: config, features, models, topics."""
+"""Commands that look: config, models, topics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     for name, group, text in (
         ("config", _config, "Check and show the settings."),
-        ("features", _features, "Show the feature catalogue."),
         ("models", _models, "List, show, verify and promote models."),
         ("topics", _topics, "Create the Kafka topics."),
     ):
@@ -27,7 +26,6 @@ def register(app: typer.Typer) -> None:
 
 
 _config = typer.Typer()
-_features = typer.Typer()
 _models = typer.Typer()
 _topics = typer.Typer()
 
@@ -35,10 +33,11 @@ _topics = typer.Typer()
 @_config.command("check")
 def config_check(config: Config = None, as_json: AsJson = False) -> None:
     """Check the settings and the feature declarations; exit 2 with one line for the first thing wrong."""
-    from fraudstream.features import build_catalog
+    from fraudstream.features import build_catalog, check_catalog
 
     settings = settings_from(config)
     catalog = build_catalog(settings.features, settings.event)
+    check_catalog(catalog, settings.state)
     found = {
         "ok": True,
         "event": settings.event.name,
@@ -82,23 +81,6 @@ def _print_keys(table: dict[str, object]) -> None:
         else:
             print(f"{json.dumps(key) if '.' in key else key} = {json.dumps(value)}")
     print()
-
-
-@_features.command("list")
-def features_list(config: Config = None, as_json: AsJson = False) -> None:
-    """List every feature with its meaning and unit."""
-    from fraudstream.features import build_catalog
-
-    settings = settings_from(config)
-    features = build_catalog(settings.features, settings.event).features
-    if as_json:
-        print_json([{"name": f.name, "id": f.id, "entity": f.entity, "unit": f.unit, "meaning": f.meaning}
-                    for f in features])  # fmt: skip
-        return
-    table = Table("feature", "unit", "meaning", box=None)
-    for feature in features:
-        table.add_row(feature.name, feature.unit, feature.meaning)
-    out().print(table)
 
 
 @_models.command("list")

@@ -18,7 +18,8 @@ What a window means, each a property test against the slow twin in `tests/oracle
    been swept out: only there may a flag depend on where the batches are cut.
 """
 
-from fraudstream.features.catalog import Catalog, Feature, build_catalog
+from fraudstream.features.catalog import Catalog, Feature, check_catalog
+from fraudstream.features.declare import build_catalog
 from fraudstream.features.engine import FeatureEngine, Observed
 
-__all__ = ["Catalog", "Feature", "FeatureEngine", "Observed", "build_catalog"]
+__all__ = ["Catalog", "Feature", "FeatureEngine", "Observed", "build_catalog", "check_catalog"]

@@ -1,11 +1,8 @@
-"""The feature engine: a batch in, X and flags out, the state one batch further.
-
-One `_Stage` a kind of entity, each with columns in, columns and state out, so that a stage can later stand
-behind a topic of its own.
-"""
+"""The feature engine: a batch in, X and flags out, the state one batch further."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,17 +11,24 @@ import numpy.typing as npt
 from fraudstream.batch import MISSING, Float64, Int64, TransactionBatch, UInt64
 from fraudstream.event import NUMERIC_TYPES
 from fraudstream.features import kernels
-from fraudstream.features.catalog import AGGREGATES, EVENT, Catalog, Feature
-from fraudstream.features.keys import combine, hash_texts
-from fraudstream.features.state import EntityState, RowLayout
-from fraudstream.settings import StateSettings
+from fraudstream.features.catalog import EVENT, Catalog, Feature
+from fraudstream.features.columns import BatchColumns, Codes
+from fraudstream.features.inspecting import Rows, dump
+from fraudstream.features.labels import KnownLabel, LabelBook, Marking
+from fraudstream.features.repeats import Recognised, Repeats
+from fraudstream.features.shards import pack_shard, unpack_shard
+from fraudstream.features.stage import Stage
+from fraudstream.features.table import SHARDS
+from fraudstream.settings import BEFORE_ALL_MS, StateSettings
 
-_NEEDS_SQUARES = {"std", "zscore"}
 _DAY_MS = 86_400_000
+FLAG_COLD, FLAG_REPEATED = np.uint8(8), np.uint8(16)
 FLAG_NAMES = {
     int(kernels.FLAG_LATE): "late",
     int(kernels.FLAG_CAPPED): "rows_capped",
     int(kernels.FLAG_UNTRACKED): "untracked",
+    int(FLAG_COLD): "cold",
+    int(FLAG_REPEATED): "repeated",
 }
 
 
@@ -44,166 +48,166 @@ class Observed:
 class FeatureEngine:
     """Exact windows over a stream of batches.
 
+    Attributes:
+        SHARDS: parts that the entities fall into by their hash.
+
     Args:
         catalog: the features to compute.
         settings: the bounds of the state.
+        grace_ms: how long after `known_at` a label is seen, in stream time.
+        lap: told of each step of `observe` behind it, for whoever times them.
     """
 
-    def __init__(self, catalog: Catalog, settings: StateSettings) -> None:
+    SHARDS = SHARDS
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        settings: StateSettings,
+        grace_ms: int = 0,
+        lap: Callable[[str], None] | None = None,
+    ) -> None:
         self.catalog = catalog
-        self._settings = settings
-        self._stages = [_Stage(catalog, entity, settings) for entity in catalog.entities]
-        self._event_features = catalog.of_entity(EVENT)
+        self.settings = settings
+        self.lap = lap if lap is not None else _unheard
+        self.stages = [Stage(catalog, *stage, settings) for stage in catalog.stages]
         self.watermark_ms = 0
+        self.history_from_ms = settings.complete_from_ms
+        self.repeats = Repeats(settings.repeat_horizon_ms)
+        categories = [name for name, field in catalog.event.fields.items() if field.type == "category"]
+        self.codes = {name: Codes() for name in categories}
+        self._event_features = catalog.of_entity(EVENT)
+        self._reaches = [(f.reach_ms, column) for column, f in enumerate(catalog.features) if f.entity != EVENT]
+        self._reach_ms = max((reach_ms for reach_ms, _ in self._reaches), default=0)
+        labelled = [stage for stage in self.stages if stage.labelled]
+        horizon_ms = max((stage.reach_ms for stage in labelled), default=0) + settings.lateness_ms
+        self.labels = LabelBook(horizon_ms, len(labelled), grace_ms) if labelled else None
 
     def observe(self, batch: TransactionBatch) -> Observed:
         """Return the features of a batch's rows, in its order, and take the rows in.
 
         The batch must be in event order (`TransactionBatch.in_event_order`).
         """
-        X = np.empty((len(batch), len(self.catalog)), np.float64)
-        flags = np.zeros(len(batch), np.uint8)
-        for column, feature in self._event_features:
-            X[:, column] = _event_column(feature, batch, self.catalog)
-        self._advance(batch, X, flags)
-        return Observed(X, flags)
+        return self._observed(batch, keep=True)
+
+    def peek(self, batch: TransactionBatch) -> Observed:
+        """Return the features that the rows would have now, and change nothing."""
+        return self._observed(batch, keep=False)
 
     def absorb(self, batch: TransactionBatch) -> None:
         """Take a batch's rows in without computing features: the silent replay."""
-        self._advance(batch, None, np.zeros(len(batch), np.uint8))
+        self._advance(batch, None, np.zeros(len(batch), np.uint8), keep=True)
+
+    def recognise(self, batch: TransactionBatch) -> Recognised:
+        """Tell new transactions from repeated ones, and remember the new. Only those may be observed."""
+        return self.repeats.recognise(batch, self.watermark_ms)
+
+    def learn(self, labels: Iterable[KnownLabel]) -> None:
+        """Take in what became known; features see it in its time."""
+        if self.labels is not None:
+            self.labels.learn(labels)
+
+    def cold(self) -> list[str]:
+        """Return the features whose windows reach back before the known history."""
+        if self.history_from_ms is None:
+            return [f.name for f in self.catalog.features if f.entity != EVENT]
+        known_ms = self.watermark_ms - self.history_from_ms
+        return [self.catalog.features[column].name for reach_ms, column in self._reaches if reach_ms > known_ms]
 
     def bytes_used(self) -> int:
         """Return the bytes of all state."""
-        return sum(stage.state.bytes_used() for stage in self._stages)
+        tables = self.repeats.bytes_used() + (self.labels.transactions.bytes_used() if self.labels else 0)
+        return tables + sum(stage.bytes_used for stage in self.stages)
 
     def entities(self) -> dict[str, int]:
-        """Return how many entities of each kind are kept."""
-        return {stage.entity: stage.state.entities for stage in self._stages}
+        """Return how many entities each stage keeps."""
+        return {stage.name: stage.entities for stage in self.stages}
 
-    def dump(self) -> dict[str, dict[int, list[tuple[int, ...]]]]:
-        """Return every row that a row in time can still see, by kind and hash; for tests and audits.
+    def rows_kept(self) -> dict[str, int]:
+        """Return how many rows (or tiles) each stage keeps."""
+        return {stage.name: stage.rows_kept for stage in self.stages}
 
-        Independent of arrival order within the lateness, and of what has been swept.
+    def dump(self) -> dict[str, dict[int, Rows]]:
+        """Return every row that a row in time can still see, by stage and entity hash; for tests and audits."""
+        return dump(self)
+
+    def save_shard(self, shard: int) -> bytes:
+        """Return the entities of one shard (of SHARDS, by their hash), to be loaded here or elsewhere."""
+        return pack_shard(self, shard)
+
+    def load_shard(self, data: bytes) -> None:
+        """Take in a saved shard, in the place of what is here of it.
+
+        Raises:
+            CheckpointError: it is damaged, or of another catalogue.
         """
-        return {stage.entity: stage.dump(self.watermark_ms) for stage in self._stages}
+        unpack_shard(self, data)
 
-    def _advance(self, batch: TransactionBatch, X: Float64 | None, flags: npt.NDArray[np.uint8]) -> None:
+    def drop_shard(self, shard: int) -> None:
+        """Let go of the entities of one shard."""
+        for stage in self.stages:
+            stage.drop(shard)
+
+    def _observed(self, batch: TransactionBatch, keep: bool) -> Observed:
+        X = np.empty((len(batch), len(self.catalog)), np.float64)
+        flags = np.zeros(len(batch), np.uint8)
+        self._advance(batch, X, flags, keep)
+        for column, feature in self._event_features:
+            X[:, column] = _event_column(feature, batch, self.catalog)
+        self._blank_cold(batch, X, flags)
+        self.lap("event")
+        return Observed(X, flags)
+
+    def _advance(
+        self, batch: TransactionBatch, X: Float64 | None, flags: npt.NDArray[np.uint8], keep: bool
+    ) -> None:
         if not len(batch):
             return
-        hashed: dict[str, UInt64] = {}
-        for stage in self._stages:
-            for field in stage.hashed_fields:
-                if field not in hashed:
-                    hashed[field] = hash_texts(batch.texts[field])
-        for stage in self._stages:
-            stage.advance(batch, hashed, self.watermark_ms, X, flags)
+        if self.history_from_ms is None:
+            self.history_from_ms = int(batch.time_ms[0])
+        columns = BatchColumns(batch, self.catalog.event, self.codes)
+        entities = [columns.entity(stage.key_fields) for stage in self.stages]
+        self.lap("texts")
+        marks = self._markings(columns, entities) if keep else []
+        stored = []
+        for stage, hashes in zip(self.stages, entities, strict=True):
+            at = 2 * len(stored)
+            mine = [(m, *m.entities[at : at + 2]) for m in marks] if stage.labelled else []
+            left = stage.advance(columns, hashes, mine, self.watermark_ms, (X, flags), keep)
+            if stage.labelled:
+                stored.append(left)
+            self.lap(stage.name)
+        if not keep:
+            return
+        if self.labels is not None:
+            self.labels.settle(stored)
         self.watermark_ms = max(self.watermark_ms, int(batch.time_ms.max()))
 
+    def _markings(self, columns: BatchColumns, entities: list[UInt64]) -> list[Marking]:
+        if self.labels is None:
+            return []
+        labelled: list[Int64] = []
+        for stage, hashes in zip(self.stages, entities, strict=True):
+            if stage.labelled:
+                labelled += [hashes.view(np.int64), columns.bits(stage.planned.filters).astype(np.int64)]
+        ids = columns.hashes(self.catalog.event.id)
+        marks = self.labels.markings(ids, columns.batch.time_ms, labelled, self.watermark_ms)
+        self.lap("labels")
+        return marks
 
-class _Stage:
-    """One kind of entity: its plan for the kernels and its state."""
-
-    def __init__(self, catalog: Catalog, entity: str, settings: StateSettings) -> None:
-        features = catalog.of_entity(entity)
-        self.entity = entity
-        self._key_fields = catalog.event.entity_fields(entity)
-        spans = {f.window_ms for _, f in features} | {f.baseline_ms for _, f in features if f.baseline_ms}
-        windows = sorted(spans)
-        aggregated = [f for _, f in features if f.of and AGGREGATES[f.aggregate].of == "measure"]
-        self._measures = list(dict.fromkeys(f.of[0] for f in aggregated))
-        self._texts = list(dict.fromkeys(f.of[0] for _, f in features if f.of and f not in aggregated))
-        self.hashed_fields = list(dict.fromkeys([*self._key_fields, *self._texts]))
-        squared = {f.of[0] for f in aggregated if f.aggregate in _NEEDS_SQUARES}
-        layout = _layout(self._measures, squared, self._texts, catalog)
-        ops = np.array(
-            [_operation(f, i, windows, self._measures, self._texts) for i, f in features], np.int64
-        )
-        scales = np.array([10 ** catalog.event.fields[m].digits for m in self._measures], np.int64)
-        windows_ms = np.array(windows, np.int64)
-        lows = np.zeros(len(windows), np.int64)
-        self._plan = (windows_ms, ops, layout.measures, scales, layout.texts, lows)
-        self._silent_plan = (windows_ms, ops[:0], layout.measures, scales, layout.texts, lows)
-        self._bounds = (settings.rows_max, settings.lateness_ms, windows[-1])
-        counts_distinct = any(f.aggregate == "distinct" for _, f in features)
-        size = 2 << (settings.rows_max if counts_distinct else 1).bit_length()
-        self._scratch = np.zeros(size, np.uint64)
-        self._stamps = np.zeros(size + 1, np.int64)
-        self.state = EntityState(layout, settings.rows_max, settings.entities_max)
-
-    def advance(
-        self,
-        batch: TransactionBatch,
-        hashed: dict[str, UInt64],
-        watermark_ms: int,
-        X: Float64 | None,
-        flags: npt.NDArray[np.uint8],
-    ) -> None:
-        n = len(batch)
-        values = np.empty((n, len(self._measures)), np.int64)
-        for m, field in enumerate(self._measures):
-            values[:, m] = batch.measures[field]
-        hashes = np.empty((n, len(self._texts)), np.uint64)
-        for k, field in enumerate(self._texts):
-            hashes[:, k] = hashed[field]
-        _, lateness_ms, longest_ms = self._bounds
-        bounds = (*self._bounds, watermark_ms)
-        entity_hashes = combine([hashed[field] for field in self._key_fields])
-        slots = self.state.find_or_add(entity_hashes, watermark_ms, longest_ms + lateness_ms)
-        plan = self._silent_plan if X is None else self._plan
-        target = np.empty((n, 0), np.float64) if X is None else X
-        done = 0
-        while done < n:
-            arrays = (self.state.arena, self.state.headers, self.state.allocator)
-            done = kernels.observe(
-                arrays, slots, batch.time_ms, values, hashes, plan, bounds,
-                self._scratch, self._stamps, target, flags, done,
-            )  # fmt: skip
-            if done < n:
-                self.state.grow_arena()
-
-    def dump(self, watermark_ms: int) -> dict[int, list[tuple[int, ...]]]:
-        """Return the rows of each entity that are within reach: time, own values, hashes of the texts."""
-        layout = self.state.layout
-        _, lateness_ms, longest_ms = self._bounds
-        running = layout.measures[:, :2][layout.measures[:, :2] >= 0]
-        dumped: dict[int, list[tuple[int, ...]]] = {}
-        for key in self.state.hashes().tolist():
-            rows, totals = self.state.rows_of(key)
-            own = np.diff(rows[:, running], axis=0, append=totals[None, running])
-            kept = np.concatenate([rows[:, :1], own, rows[:, layout.texts]], axis=1)
-            kept = kept[kept[:, 0] > watermark_ms - longest_ms - lateness_ms]
-            if len(kept):
-                dumped[key] = [tuple(row) for row in kept.tolist()]
-        return dumped
+    def _blank_cold(self, batch: TransactionBatch, X: Float64, flags: npt.NDArray[np.uint8]) -> None:
+        """Take back what windows say that reach behind the known history: not known is not zero."""
+        history_ms = BEFORE_ALL_MS if self.history_from_ms is None else self.history_from_ms
+        if not len(batch) or int(batch.time_ms.min()) - self._reach_ms >= history_ms:
+            return
+        for reach_ms, column in self._reaches:
+            cold = batch.time_ms - reach_ms < history_ms
+            X[cold, column] = np.nan
+            flags[cold] |= FLAG_COLD
 
 
-def _layout(measures: list[str], squared: set[str], texts: list[str], catalog: Catalog) -> RowLayout:
-    width = 1
-    columns: list[list[int]] = []
-    for field in measures:
-        cells = [width, -1, -1, -1]
-        width += 1
-        declared = catalog.event.fields[field]
-        if not declared.required and declared.default is None:
-            cells[1] = width
-            width += 1
-        if field in squared:
-            cells[2:] = [width, width + 1]
-            width += 2
-        columns.append(cells)
-    text_columns = np.arange(width, width + len(texts), dtype=np.int64)
-    return RowLayout(np.array(columns, np.int64).reshape(-1, 4), text_columns, width + len(texts))
-
-
-def _operation(
-    feature: Feature, column: int, windows: list[int], measures: list[str], texts: list[str]
-) -> tuple[int, int, int, int, int]:
-    spec = AGGREGATES[feature.aggregate]
-    of = 0
-    if feature.of:
-        of = (measures if spec.of == "measure" else texts).index(feature.of[0])
-    baseline = windows.index(feature.baseline_ms) if feature.baseline_ms else 0
-    return spec.code, windows.index(feature.window_ms), baseline, of, column
+def _unheard(step: str) -> None:
+    pass
 
 
 def _event_column(feature: Feature, batch: TransactionBatch, catalog: Catalog) -> Float64 | Int64:

@@ -1,336 +1,358 @@
-"""What a row reads from its entity's rows, and how it is put among them. numba, generic over the catalogue.
+"""One pass a micro-batch and stage: each row reads its entity's windows as they stand, then takes its place there.
 
-One pass a micro-batch and kind of entity: for each row, read the windows as they stand, then insert the row.
 Nothing here depends on where a batch begins.
-
-Cost: a binary search a window, constant time a sum, count, mean, std, z-score or ratio; min, max, distinct,
-share and hour_habit walk the window's rows.
-
-No array view is made and no array is handed through two calls on the way of a row: numba counts references
-atomically there, which made a sum cost 140 ns instead of 10.
 """
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from fraudstream.features.state import (
+from fraudstream.features.access import (
+    D_OPS,
+    D_SLOTS,
+    D_TERMS,
+    D_WINDOWS,
+    allocator_at,
+    arena_words,
+    batch_flags,
+    batch_stored,
+    batch_time,
+    by_window,
+    count_of,
+    header,
+    hour_slot_at,
+    mark_count,
+    mark_key,
+    mark_row,
+    mark_bits,
+    mark_sign,
+    mark_slot,
+    mark_source,
+    mark_time,
+    number_of,
+    op_at,
+    order_at,
+    put_count,
+    put_feature,
+    put_flags,
+    put_header,
+    put_quarter_at,
+    put_stored,
+    put_word_at,
+    quarter_at,
+    shape,
+    slot_at,
+    term_at,
+    word_at,
+)
+from fraudstream.features.arena import BUMP
+from fraudstream.features.memory import compiled
+from fraudstream.features.index import HOUR_MS, fill_blocks, let_go_of_first, note_row, shift
+from fraudstream.features.plan import (
+    BLOCK_ROWS,
+    FRAUD_BIT,
+    OP_OUT,
+    P_ACC,
+    P_HOURS,
+    P_ID,
+    P_MASK,
+    P_REACH_MS,
+    P_RESOLUTION_MS,
+    T_COUNT_AT,
+    T_NEED,
+)
+from fraudstream.features.reading import read
+from fraudstream.features.rows import (
+    add_to_tile,
+    batch_part,
+    drop_index,
+    enlarged,
+    forget_rows,
+    move_rows,
+    resize,
+    rows_until,
+    text_at,
+    time_at,
+    words_needed,
+    write_row,
+)
+from fraudstream.features.table import (
+    C_HEADERS,
+    C_ROWS,
     H_BASE,
     H_CAPACITY,
     H_COUNT,
     H_DROPPED_MS,
-    H_HEAD,
-    NO_TIME,
-    RING_MIN,
+    H_HASH,
+    H_INDEX,
+    H_NEWEST_MS,
+    H_START,
     UNTRACKED,
-    allocate,
-    release,
+    remove,
 )
-from fraudstream.features.wide import add, multiply, spread, subtract
+from fraudstream.features.wide import add
 
-MISSING = np.iinfo(np.int64).min
-
-FLAG_LATE, FLAG_CAPPED, FLAG_UNTRACKED = np.uint8(1), np.uint8(2), np.uint8(4)
-
-COUNT, SUM, MEAN, STD, MIN, MAX, ZSCORE, RATIO, VELOCITY, TIME_SINCE_LAST, DISTINCT, SHARE, HOUR_HABIT = (
-    range(13)
-)
-
-# Columns of `ops`, one row a feature: its code, window, baseline window, measure or text, column of X.
-OP_CODE, OP_WINDOW, OP_BASELINE, OP_OF, OP_OUT = range(5)
-
-_HOUR_MS = 3_600_000
+FLAG_LATE, FLAG_CAPPED, FLAG_UNTRACKED = 1, 2, 4
 
 
-_compiled = numba.njit(cache=True, error_model="numpy")
+@compiled
+def _tile_of(plan, time_ms):  # type: ignore[no-untyped-def]
+    """Return the time that a row is kept under: the start of its tile, where there are tiles."""
+    resolution_ms = shape(plan, P_RESOLUTION_MS)
+    return time_ms // resolution_ms * resolution_ms if resolution_ms > 0 else time_ms
 
 
-@_compiled
-def _at(headers, s, position):  # type: ignore[no-untyped-def]
-    """Return the arena row of the n-th row of entity s."""
-    return headers[s, H_BASE] + ((headers[s, H_HEAD] + position) & (headers[s, H_CAPACITY] - 1))
+@compiled
+def _drop_first(store, plan, slot):  # type: ignore[no-untyped-def]
+    put_header(store, slot, H_START, header(store, slot, H_START) + (1))
+    put_header(store, slot, H_COUNT, header(store, slot, H_COUNT) - (1))
+    put_count(store, C_ROWS, count_of(store, C_ROWS) - (1))
 
 
-@_compiled
-def _rows_until(arena, headers, s, time_ms, stop):  # type: ignore[no-untyped-def]
-    """Return how many of the first `stop` rows have an event time of at most `time_ms`."""
-    base, head, mask = headers[s, H_BASE], headers[s, H_HEAD], headers[s, H_CAPACITY] - 1
-    low, high = 0, stop
-    while low < high:
-        middle = (low + high) >> 1
-        if arena[base + ((head + middle) & mask), 0] <= time_ms:
-            low = middle + 1
+@compiled
+def _forget_until(store, plan, slot, forget_ms):  # type: ignore[no-untyped-def]
+    """Drop the rows that no row in time can see: they stand in no window any more."""
+    while (
+        header(store, slot, H_COUNT) > 0
+        and time_at(store, header(store, slot, H_BASE), header(store, slot, H_START)) <= forget_ms
+    ):
+        _drop_first(store, plan, slot)
+
+
+@compiled
+def _make_room(store, plan, slot):  # type: ignore[no-untyped-def]
+    """Let one more row fit behind the last one."""
+    start, count = header(store, slot, H_START), header(store, slot, H_COUNT)
+    capacity = header(store, slot, H_CAPACITY)
+    if start + count < capacity:
+        return
+    if capacity > 64 and count < capacity // 4:
+        resize(store, plan, slot, (count // 4 + 2) * 4)
+        return
+    places = start
+    if header(store, slot, H_INDEX) >= 0:
+        places = start // BLOCK_ROWS * BLOCK_ROWS
+    if places == 0 or (capacity > 64 and places < capacity // 8):
+        resize(store, plan, slot, enlarged(capacity))
+        return
+    chunk = (header(store, slot, H_BASE), capacity)
+    move_rows(store, plan, chunk, chunk, (start, start - places), count)
+    put_header(store, slot, H_START, start - places)
+    if header(store, slot, H_INDEX) >= 0:
+        shift(store, plan, slot, places)
+
+
+@compiled
+def _insert(store, plan, slot, batch, row):  # type: ignore[no-untyped-def]
+    """Put a row in its place by event time. It was just read, so no window holds anything behind it."""
+    _make_room(store, plan, slot)
+    base, capacity = header(store, slot, H_BASE), header(store, slot, H_CAPACITY)
+    start, index = header(store, slot, H_START), header(store, slot, H_INDEX)
+    end = start + header(store, slot, H_COUNT)
+    time_ms = batch_time(batch, row)
+    place = end
+    if end > start and time_at(store, base, end - 1) > time_ms:
+        place = rows_until(store, base, start, end, time_ms)
+        chunk = (base, capacity)
+        move_rows(store, plan, chunk, chunk, (place, place + 1), end - place)
+    write_row(store, plan, base, capacity, place, batch, row)
+    put_header(store, slot, H_COUNT, header(store, slot, H_COUNT) + (1))
+    put_count(store, C_ROWS, count_of(store, C_ROWS) + (1))
+    if index >= 0:
+        if place == end:
+            note_row(store, plan, index, base, capacity, place)
         else:
-            high = middle
-    return low
+            fill_blocks(store, plan, index, base, capacity, (start, place, end + 1))
 
 
-@_compiled
-def _extreme(arena, headers, s, low, high, sums, counts, sign):  # type: ignore[no-untyped-def]
-    """Return the largest of sign * value over rows low to high - 1, of which at least one is present."""
-    base, head, mask = headers[s, H_BASE], headers[s, H_HEAD], headers[s, H_CAPACITY] - 1
-    best = NO_TIME
-    at = base + ((head + low) & mask)
-    for i in range(low + 1, high + 1):
-        after = base + ((head + i) & mask)
-        if counts < 0 or arena[after, counts] != arena[at, counts]:
-            value = sign * (arena[after, sums] - arena[at, sums])
-            if value > best:
-                best = value
-        at = after
-    return best
-
-
-@_compiled
-def _distinct(arena, headers, s, low, high, column, scratch, stamps):  # type: ignore[no-untyped-def]
-    """Count different hashes in rows low to high - 1, with a scratch table that a new stamp empties."""
-    base, head, ring = headers[s, H_BASE], headers[s, H_HEAD], headers[s, H_CAPACITY] - 1
-    last = len(stamps) - 1
-    stamp = stamps[last] + 1
-    stamps[last] = stamp
-    mask = np.uint64(len(scratch) - 1)
-    different = 0
-    for i in range(low, high):
-        key = np.uint64(arena[base + ((head + i) & ring), column])
-        if key == np.uint64(0):
+@compiled
+def _add_to_windows(store, plan, slot, place, batch, row):  # type: ignore[no-untyped-def]
+    """Add a row to what the index says of its tile, which has just taken it in."""
+    index, base = header(store, slot, H_INDEX), header(store, slot, H_BASE)
+    for window in range(number_of(plan, D_WINDOWS)):
+        if not word_at(store, index + window) <= place < word_at(store, index + number_of(plan, D_WINDOWS) + window):
             continue
-        at = key & mask
-        while stamps[at] == stamp and scratch[at] != key:
-            at = (at + np.uint64(1)) & mask
-        if stamps[at] != stamp:
-            stamps[at] = stamp
-            scratch[at] = key
-            different += 1
-    return different
+        for o in range(by_window(plan, window, 0), by_window(plan, window, 1)):
+            at = index + shape(plan, P_ACC) + 4 * order_at(plan, o)
+            count, total, high, low = batch_part(plan, batch, slot_at(plan, order_at(plan, o), 0), row)
+            put_word_at(store, at, word_at(store, at) + (count))
+            put_word_at(store, at + 1, word_at(store, at + 1) + (total))
+            high, low = add(np.uint64(word_at(store, at + 2)), np.uint64(word_at(store, at + 3)), high, low)
+            put_word_at(store, at + 2, np.int64(high))
+            put_word_at(store, at + 3, np.int64(low))
+        hour = (time_at(store, base, place) // HOUR_MS) % 24
+        for o in range(by_window(plan, window, 4), by_window(plan, window, 5)):
+            count, _, _, _ = batch_part(plan, batch, hour_slot_at(plan, order_at(plan, o), 0), row)
+            put_word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour, word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour) + (count))
+    start = header(store, slot, H_START)
+    end = min(start + header(store, slot, H_COUNT), (place // BLOCK_ROWS + 1) * BLOCK_ROWS)
+    fill_blocks(store, plan, index, base, header(store, slot, H_CAPACITY), (start, place, end))
 
 
-@_compiled
-def _share(arena, headers, s, low, high, column, key):  # type: ignore[no-untyped-def]
-    if key == 0 or high == low:
-        return np.nan
-    base, head, mask = headers[s, H_BASE], headers[s, H_HEAD], headers[s, H_CAPACITY] - 1
-    same = 0
-    for i in range(low, high):
-        same += arena[base + ((head + i) & mask), column] == key
-    return same / (high - low)
-
-
-@_compiled
-def _hour_habit(arena, headers, s, low, high, time_ms):  # type: ignore[no-untyped-def]
-    if high == low:
-        return np.nan
-    base, head, mask = headers[s, H_BASE], headers[s, H_HEAD], headers[s, H_CAPACITY] - 1
-    hour = (time_ms // _HOUR_MS) % 24
-    near = 0
-    for i in range(low, high):
-        apart = abs((arena[base + ((head + i) & mask), 0] // _HOUR_MS) % 24 - hour)
-        near += min(apart, 24 - apart) <= 1
-    return near / (high - low)
-
-
-@_compiled
-def _from_sums(code, n, total, value, scale, squares):  # type: ignore[no-untyped-def]
-    """Return an aggregate of n present values that add up to `total`, and their squares to `squares`."""
-    if code == SUM:
-        return total / scale
-    if n == 0:
-        return np.nan
-    if code == MEAN:
-        return total / (n * scale)
-    if code == RATIO:
-        if value == MISSING or total == 0:
-            return np.nan
-        return float(value * n) / float(total)
-    if n < 2:
-        return np.nan
-    deviation = np.sqrt(spread(n, total, squares[0], squares[1]) / float(n * (n - 1)))
-    if code == STD:
-        return deviation / scale
-    if value == MISSING or deviation == 0.0:
-        return np.nan
-    return float(value * n - total) / float(n) / deviation
-
-
-@_compiled
-def _read(arena, headers, s, time_ms, values, hashes, plan, scratch, stamps, X, i):  # type: ignore[no-untyped-def]
-    """Fill row i of X from the entity's rows as they stand."""
-    windows_ms, ops, measures, scales, texts, lows = plan
-    base, head, mask = headers[s, H_BASE], headers[s, H_HEAD], headers[s, H_CAPACITY] - 1
-    high = headers[s, H_COUNT]
-    if high > 0 and arena[base + ((head + high - 1) & mask), 0] > time_ms:
-        high = _rows_until(arena, headers, s, time_ms, high)
-    below = high
-    for w in range(len(windows_ms)):  # ascending: a longer window begins no later
-        if below > 0 and arena[base + ((head + below - 1) & mask), 0] > time_ms - windows_ms[w]:
-            below = _rows_until(arena, headers, s, time_ms - windows_ms[w], below)
-        lows[w] = below
-    at_high = base + ((head + high) & mask) if base >= 0 else 0  # no ring yet: any row, less itself, is 0
-    none = np.uint64(0)
-    for o in range(len(ops)):
-        code, of = ops[o, OP_CODE], ops[o, OP_OF]
-        low = lows[ops[o, OP_WINDOW]]
-        n = high - low
-        if code == COUNT:
-            result = float(n)
-        elif code == VELOCITY:
-            longer = high - lows[ops[o, OP_BASELINE]]
-            rate = float(n * windows_ms[ops[o, OP_BASELINE]])
-            result = rate / float(longer * windows_ms[ops[o, OP_WINDOW]]) if longer > 0 else np.nan
-        elif code == TIME_SINCE_LAST:
-            newest = arena[base + ((head + high - 1) & mask), 0] if n > 0 else 0
-            result = (time_ms - newest) / 1000.0 if n > 0 else np.nan
-        elif code == DISTINCT:
-            result = float(_distinct(arena, headers, s, low, high, texts[of], scratch, stamps))
-        elif code == SHARE:
-            result = _share(arena, headers, s, low, high, texts[of], np.int64(hashes[i, of]))
-        elif code == HOUR_HABIT:
-            result = _hour_habit(arena, headers, s, low, high, time_ms)
-        else:
-            at_low = base + ((head + low) & mask) if base >= 0 else 0
-            sums, counts = measures[of, 0], measures[of, 1]
-            if counts >= 0:
-                n = arena[at_high, counts] - arena[at_low, counts]
-            if code in (MIN, MAX):
-                sign = 1 if code == MAX else -1
-                best = _extreme(arena, headers, s, low, high, sums, counts, sign) if n > 0 else 0
-                result = sign * best / scales[of] if n > 0 else np.nan
-            else:
-                squares = (none, none)
-                if code in (STD, ZSCORE):
-                    first, second = measures[of, 2], measures[of, 3]
-                    squares = subtract(
-                        np.uint64(arena[at_high, first]),
-                        np.uint64(arena[at_high, second]),
-                        np.uint64(arena[at_low, first]),
-                        np.uint64(arena[at_low, second]),
-                    )
-                total = arena[at_high, sums] - arena[at_low, sums]
-                result = _from_sums(code, n, total, values[i, of], scales[of], squares)
-        X[i, ops[o, OP_OUT]] = result
-
-
-@_compiled
-def _make_room(arena, allocator, headers, s):  # type: ignore[no-untyped-def]
-    """Double a ring that cannot take one more row; False when the arena must grow first."""
-    count, capacity = headers[s, H_COUNT], headers[s, H_CAPACITY]
-    if count + 2 <= capacity:
-        return True
-    larger = max(RING_MIN, capacity * 2)
-    base = allocate(arena, allocator, larger)
-    if base < 0:
-        return False
-    width = arena.shape[1]
-    if capacity == 0:
-        for column in range(width):
-            arena[base, column] = 0
-    else:
-        for i in range(count + 1):
-            origin = _at(headers, s, i)
-            for column in range(width):
-                arena[base + i, column] = arena[origin, column]
-        release(arena, allocator, headers[s, H_BASE], capacity)
-    headers[s, H_BASE], headers[s, H_CAPACITY], headers[s, H_HEAD] = base, larger, 0
-    return True
-
-
-@_compiled
-def _carry(arena, origin, to, values, i, measures):  # type: ignore[no-untyped-def]
-    """Write into row `to` the sums before row `origin` and row i of the batch added to them."""
-    for m in range(len(measures)):
-        value = values[i, m]
-        present = value != MISSING
-        sums, counts, first, second = measures[m, 0], measures[m, 1], measures[m, 2], measures[m, 3]
-        arena[to, sums] = arena[origin, sums] + (value if present else 0)
-        if counts >= 0:
-            arena[to, counts] = arena[origin, counts] + present
-        if first >= 0:
-            size = np.uint64(abs(value)) if present else np.uint64(0)
-            high, low = multiply(size, size)
-            high, low = add(np.uint64(arena[origin, first]), np.uint64(arena[origin, second]), high, low)
-            arena[to, first], arena[to, second] = np.int64(high), np.int64(low)
-
-
-@_compiled
-def _insert(arena, headers, s, time_ms, values, hashes, i, measures, texts):  # type: ignore[no-untyped-def]
-    """Put row i of the batch in its place by event time; there is room for it.
-
-    Rows behind the place move up by one, each with its sums one row richer; the last of them is the one that
-    holds the sums of all.
-    """
-    count = headers[s, H_COUNT]
-    place = count
-    while True:
-        here, to = _at(headers, s, place), _at(headers, s, place + 1)
-        _carry(arena, here, to, values, i, measures)
-        if place < count:
-            arena[to, 0] = arena[here, 0]
-            for k in range(len(texts)):
-                arena[to, texts[k]] = arena[here, texts[k]]
-        if place == 0 or arena[_at(headers, s, place - 1), 0] <= time_ms:
-            break
+@compiled
+def _insert_into_tile(store, plan, slot, batch, row, tile_ms):  # type: ignore[no-untyped-def]
+    """Add a row to its tile, a new one where there is none."""
+    base, start = header(store, slot, H_BASE), header(store, slot, H_START)
+    end = start + header(store, slot, H_COUNT)
+    place = rows_until(store, base, start, end, tile_ms)
+    if place > start and time_at(store, base, place - 1) == tile_ms:
         place -= 1
-    arena[here, 0] = time_ms
-    for k in range(len(texts)):
-        arena[here, texts[k]] = np.int64(hashes[i, k])
-    headers[s, H_COUNT] = count + 1
+        add_to_tile(store, plan, base, header(store, slot, H_CAPACITY), place, batch, row, False)
+        if header(store, slot, H_INDEX) >= 0:
+            _add_to_windows(store, plan, slot, place, batch, row)
+        return
+    _make_room(store, plan, slot)
+    base, capacity = header(store, slot, H_BASE), header(store, slot, H_CAPACITY)
+    place += header(store, slot, H_START) - start
+    end += header(store, slot, H_START) - start
+    if place < end:
+        chunk = (base, capacity)
+        move_rows(store, plan, chunk, chunk, (place, place + 1), end - place)
+    put_word_at(store, base + place, tile_ms)
+    add_to_tile(store, plan, base, capacity, place, batch, row, True)
+    put_header(store, slot, H_COUNT, header(store, slot, H_COUNT) + (1))
+    put_count(store, C_ROWS, count_of(store, C_ROWS) + (1))
+    if header(store, slot, H_INDEX) >= 0:
+        index, start = header(store, slot, H_INDEX), header(store, slot, H_START)
+        fill_blocks(store, plan, index, base, capacity, (start, place, end + 1))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def observe(  # type: ignore[no-untyped-def]
-    state, slots, time_ms, values, hashes, plan, bounds, scratch, stamps, X, flags, start
-):
-    """Read and insert rows from `start` on.
+@compiled
+def _place_of(store, plan, slot, time_ms, key):  # type: ignore[no-untyped-def]
+    """Return the place of a transaction's row (or tile), or -1 where it is not kept any more."""
+    base, start = header(store, slot, H_BASE), header(store, slot, H_START)
+    place = rows_until(store, base, start, start + header(store, slot, H_COUNT), time_ms) - 1
+    while place >= start and time_at(store, base, place) == time_ms:
+        if shape(plan, P_RESOLUTION_MS) > 0:
+            return place
+        if text_at(store, plan, base, header(store, slot, H_CAPACITY), shape(plan, P_ID), place) == key:
+            return place
+        place -= 1
+    return -1
+
+
+@compiled
+def _is_marked_in(plan, term, bits):  # type: ignore[no-untyped-def]
+    """Tell whether a mark changes a term: it counts frauds, and the row fulfils the rest of it."""
+    need = term_at(plan, term, T_NEED)
+    return need & FRAUD_BIT != 0 and bits & need == need
+
+
+@compiled
+def _mark(store, plan, marks, mark):  # type: ignore[no-untyped-def]
+    """Mark a transaction of an entity as fraud (1), or take the mark back (-1)."""
+    slot, sign, bits = mark_slot(marks, mark), mark_sign(marks, mark), mark_bits(marks, mark) | FRAUD_BIT
+    resolution_ms = shape(plan, P_RESOLUTION_MS)
+    place = _place_of(store, plan, slot, _tile_of(plan, mark_time(marks, mark)), mark_key(marks, mark))
+    if place < 0:
+        return
+    base, capacity = header(store, slot, H_BASE), header(store, slot, H_CAPACITY)
+    if resolution_ms == 0:
+        at = 4 * base + capacity * shape(plan, P_MASK) + place
+        put_quarter_at(store, at, quarter_at(store, at) ^ FRAUD_BIT)
+    for term in range(number_of(plan, D_TERMS)):
+        if resolution_ms > 0 and _is_marked_in(plan, term, bits):
+            at = base + (capacity * term_at(plan, term, T_COUNT_AT) >> 2) + place
+            put_word_at(store, at, word_at(store, at) + sign)
+    index = header(store, slot, H_INDEX)
+    if index < 0:
+        return
+    for s in range(number_of(plan, D_SLOTS)):
+        low = word_at(store, index + slot_at(plan, s, 1))
+        high = word_at(store, index + number_of(plan, D_WINDOWS) + slot_at(plan, s, 1))
+        if _is_marked_in(plan, slot_at(plan, s, 0), bits) and low <= place < high:
+            at = index + shape(plan, P_ACC) + 4 * s
+            put_word_at(store, at, word_at(store, at) + sign)
+
+
+@compiled
+def _take_in(store, plan, slot, batch, row, bounds):  # type: ignore[no-untyped-def]
+    """Keep a row that has been read, within the bounds.
 
     Args:
-        state: (arena, headers, allocator) of the kind of entity.
-        slots: [n] the rows' entities.
-        time_ms: [n]; values: [n, measures]; hashes: [n, texts].
-        plan: (windows_ms ascending, ops, measures, scales, texts, scratch of one entry a window).
-        bounds: (rows_max, lateness_ms, longest window in ms, newest time of all rows before the batch).
-        scratch, stamps: the table that counts distinct values; stamps[-1] is the last stamp.
-        X: [n, features], filled in the columns of the ops; flags: [n], or-ed.
+        bounds: (rows_max, lateness_ms, the time before which nothing of the stream is kept).
+    """
+    rows_max, lateness_ms, idle_ms = bounds
+    reach_ms = shape(plan, P_REACH_MS)
+    time_ms = _tile_of(plan, batch_time(batch, row))
+    newest_ms = header(store, slot, H_NEWEST_MS)
+    if header(store, slot, H_DROPPED_MS) > time_ms - reach_ms:
+        put_flags(batch, row, batch_flags(batch, row) | (FLAG_CAPPED))
+    if time_ms < max(newest_ms - lateness_ms, idle_ms):
+        put_flags(batch, row, batch_flags(batch, row) | (FLAG_LATE))
+        return
+    newest_ms = max(newest_ms, time_ms)
+    put_header(store, slot, H_NEWEST_MS, newest_ms)
+    _forget_until(store, plan, slot, newest_ms - reach_ms - lateness_ms)
+    if shape(plan, P_RESOLUTION_MS) > 0:
+        _insert_into_tile(store, plan, slot, batch, row, time_ms)
+        put_stored(batch, row, 1)
+        return
+    if header(store, slot, H_COUNT) >= rows_max:
+        oldest_ms = time_at(store, header(store, slot, H_BASE), header(store, slot, H_START))
+        put_header(store, slot, H_DROPPED_MS, max(header(store, slot, H_DROPPED_MS), min(oldest_ms, time_ms)))
+        if oldest_ms > time_ms:
+            return
+        let_go_of_first(store, plan, slot)
+        _drop_first(store, plan, slot)
+    _insert(store, plan, slot, batch, row)
+    put_stored(batch, row, 1)
+
+
+@compiled
+def observe(store, plan, scratch, slots, batch, marks, bounds, start):  # type: ignore[no-untyped-def]
+    """Read and keep rows from start[0] on, with the marks from start[1] on in between.
+
+    Args:
+        slots: [n] headers of the rows' entities.
+        bounds: (rows_max, lateness_ms, newest time of all rows before the batch).
 
     Returns:
-        n, or the row at which the arena must grow before going on.
+        The row and the mark to go on from: n and m, or where the arena must grow first.
     """
-    arena, headers, allocator = state
-    _, ops, measures, _, texts, _ = plan
-    rows_max, lateness_ms, longest_ms, watermark_ms = bounds
-    for i in range(start, len(slots)):
-        if i > 0:
-            watermark_ms = max(watermark_ms, time_ms[i - 1])
-        idle_ms = watermark_ms - longest_ms - lateness_ms
-        if slots[i] < 0:
-            for o in range(len(ops)):
-                X[i, ops[o, OP_OUT]] = np.nan
-            if slots[i] == UNTRACKED:
-                flags[i] |= FLAG_UNTRACKED
+    rows_max, lateness_ms, watermark_ms = bounds
+    row, mark = start
+    for i in range(row):
+        watermark_ms = max(watermark_ms, batch_time(batch, i))
+    while row < len(slots):
+        while mark < mark_count(marks) and mark_row(marks, mark) <= row:
+            source = mark_source(marks, mark)
+            if mark_slot(marks, mark) >= 0 and (source < 0 or batch_stored(batch, source) == 1):
+                _mark(store, plan, marks, mark)
+            mark += 1
+        slot, time_ms = slots[row], batch_time(batch, row)
+        idle_ms = _tile_of(plan, watermark_ms) - shape(plan, P_REACH_MS) - lateness_ms
+        watermark_ms = max(watermark_ms, time_ms)
+        if slot < 0:
+            for o in range(number_of(plan, D_OPS)):
+                put_feature(batch, row, op_at(plan, o, OP_OUT), np.nan)
+            if slot == UNTRACKED:
+                put_flags(batch, row, batch_flags(batch, row) | (FLAG_UNTRACKED))
+            row += 1
             continue
-        s = slots[i]
-        t = time_ms[i]
-        newest = arena[_at(headers, s, headers[s, H_COUNT] - 1), 0] if headers[s, H_COUNT] > 0 else NO_TIME
-        if newest < idle_ms:  # whether or not the state has let go of the entity by now
-            newest, headers[s, H_COUNT], headers[s, H_DROPPED_MS] = NO_TIME, 0, NO_TIME
-        if len(ops) > 0:
-            _read(arena, headers, s, t, values, hashes, plan, scratch, stamps, X, i)
-        if headers[s, H_DROPPED_MS] > t - longest_ms:
-            flags[i] |= FLAG_CAPPED
-        if t < max(newest - lateness_ms, idle_ms):
-            flags[i] |= FLAG_LATE
-            continue
-        forget_ms = max(newest, t) - longest_ms - lateness_ms
-        while headers[s, H_COUNT] > 0 and arena[_at(headers, s, 0), 0] <= forget_ms:
-            headers[s, H_HEAD] = (headers[s, H_HEAD] + 1) & (headers[s, H_CAPACITY] - 1)
-            headers[s, H_COUNT] -= 1
-        if headers[s, H_COUNT] >= rows_max:
-            if arena[_at(headers, s, 0), 0] > t:
-                headers[s, H_DROPPED_MS] = max(headers[s, H_DROPPED_MS], t)
-                continue
-            headers[s, H_DROPPED_MS] = max(headers[s, H_DROPPED_MS], arena[_at(headers, s, 0), 0])
-            headers[s, H_HEAD] = (headers[s, H_HEAD] + 1) & (headers[s, H_CAPACITY] - 1)
-            headers[s, H_COUNT] -= 1
-        if not _make_room(arena, allocator, headers, s):
-            return i
-        _insert(arena, headers, s, t, values, hashes, i, measures, texts)
-    return len(slots)
+        if arena_words(store) - allocator_at(store, BUMP) < words_needed(plan, header(store, slot, H_COUNT)):
+            return row, mark
+        if header(store, slot, H_NEWEST_MS) < idle_ms:  # whether or not it has been swept by now
+            forget_rows(store, plan, slot)
+        if number_of(plan, D_OPS) > 0:
+            read(store, plan, scratch, slot, batch, row)
+        else:
+            drop_index(store, plan, slot)
+        if rows_max > 0:
+            _take_in(store, plan, slot, batch, row, (rows_max, lateness_ms, idle_ms))
+        row += 1
+    while mark < mark_count(marks):  # of the batch's last rows: the next batch sees them
+        source = mark_source(marks, mark)
+        if mark_slot(marks, mark) >= 0 and (source < 0 or batch_stored(batch, source) == 1):
+            _mark(store, plan, marks, mark)
+        mark += 1
+    return row, mark
+
+
+@compiled
+def sweep(store, plan, span, idle_ms):  # type: ignore[no-untyped-def]
+    """Let go of the entities with headers span[0] to span[1] - 1 whose newest row nobody can see any more."""
+    for slot in range(span[0], min(span[1], count_of(store, C_HEADERS))):
+        if header(store, slot, H_HASH) != 0 and header(store, slot, H_NEWEST_MS) < idle_ms:
+            forget_rows(store, plan, slot)
+            remove(store, slot)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
@@ -12,10 +11,15 @@ from hypothesis import given
 
 from fraudstream.errors import ConfigError
 from fraudstream.event import EventType, Field
-from fraudstream.features import Catalog, build_catalog, kernels
-from fraudstream.features.catalog import AGGREGATES, EVENT_AGGREGATES, FEATURES_MAX
+from fraudstream.features import Catalog, build_catalog, check_catalog, reading
+from fraudstream.features.aggregates import AGGREGATES, EVENT_AGGREGATES
+from fraudstream.features.catalog import stage_name
+from fraudstream.features.declare import FEATURES_MAX, declaration_of
 from fraudstream.settings import FeatureGroup, load_settings
-from tests.strategies import card_event, catalogs
+from tests.strategies import bounds, card_event, catalogs, flavours
+
+ONLINE = 'channel = "online" and amount >= 100'
+OWN_FLAVOURS = flavours("h", (1, 2, 3))
 
 
 def catalog_of(event: EventType | None = None, **group: Any) -> Catalog:
@@ -33,22 +37,51 @@ def test_names_are_derived_from_entity_field_aggregate_and_window_in_declared_or
     assert catalog_of(entity="event", of="amount", aggregates=["value"], windows=[]).names == ["amount"]
 
 
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        ({"where": ONLINE}, "card_channel_online_and_amount_ge_100_count_1h"),
+        ({"lag": "7d"}, "card_count_1h_lag7d"),
+        ({"label": "fraud", "lag": "7d"}, "card_fraud_count_1h_lag7d"),
+        ({"resolution": "5m"}, "card_count_1h_tiles5m"),
+        ({"lag": "1d", "resolution": "60s"}, "card_count_1h_lag1d_tiles60s"),
+        (
+            {"aggregates": ["velocity"], "baseline": "30d", "lag": "7d", "resolution": "5m"},
+            "card_velocity_1h_30d_lag7d_tiles5m",
+        ),
+        (
+            {"where": "items < 3", "of": "amount", "aggregates": ["mean"], "lag": "1h"},
+            "card_items_lt_3_amount_mean_1h_lag1h",
+        ),
+        (
+            {"where": "recurring = true", "label": "fraud", "lag": "1w", "aggregates": ["rate"]},
+            "card_recurring_true_fraud_rate_1h_lag1w",
+        ),
+        (
+            {"of": "merchant_id", "aggregates": ["time_since_same"]},
+            "card_merchant_id_time_since_same_1h",
+        ),
+    ],
+)
+def test_a_name_tells_filter_label_lag_and_tiles(group: dict[str, Any], name: str) -> None:
+    assert catalog_of(**group).names == [name]
+
+
+def test_a_feature_keeps_what_was_declared() -> None:
+    (feature,) = catalog_of(where=ONLINE, label="fraud", lag="7d", resolution="5m").features
+    assert [(c.field, c.op, c.value) for c in feature.where] == [
+        ("channel", "=", "online"), ("amount", ">=", 10_000),
+    ]  # fmt: skip
+    assert (feature.lag_ms, feature.label, feature.resolution_ms) == (604_800_000, "fraud", 300_000)
+    assert feature.reach_ms == 604_800_000 + 3_600_000
+    (velocity,) = catalog_of(aggregates=["velocity"], baseline="30d", lag="1d").features
+    assert velocity.reach_ms == 31 * 86_400_000
+
+
 def test_every_aggregate_has_its_number_in_the_kernels() -> None:
     assert {name: spec.code for name, spec in AGGREGATES.items()} == {
-        name: getattr(kernels, name.upper()) for name in AGGREGATES
+        name: getattr(reading, name.upper()) for name in AGGREGATES
     }
-
-
-def test_every_aggregate_can_be_declared_and_says_what_it_means() -> None:
-    fields = {"": "", "measure": "amount", "text": "merchant_id"}
-    for name, spec in AGGREGATES.items():
-        (feature,) = catalog_of(of=fields[spec.of], aggregates=[name], baseline="30d").features
-        for text in (feature.meaning, feature.phrase.replace("{value}", "7"), feature.unit):
-            assert text
-            assert "{" not in text
-        assert "card" in feature.meaning
-        assert "1h" in feature.meaning
-        assert "{value}" in feature.phrase
 
 
 def test_every_aggregate_of_the_transaction_itself_can_be_declared() -> None:
@@ -65,29 +98,43 @@ def test_every_aggregate_of_the_transaction_itself_can_be_declared() -> None:
         assert "{" not in feature.meaning
 
 
-@given(catalogs())
+@given(catalogs("h", OWN_FLAVOURS))
 def test_ids_are_stable_and_different_for_every_feature(catalog: Catalog) -> None:
     assert len({feature.id for feature in catalog.features}) == len(catalog)
     assert all(re.fullmatch("[0-9a-f]{16}", feature.id) for feature in catalog.features)
-    again = [
-        build_catalog([msgspec.structs.replace(group)], catalog.event).features[0].id
-        for group in [group_of(catalog, i) for i in range(len(catalog))]
-    ]
-    assert again == [feature.id for feature in catalog.features]
 
 
-def group_of(catalog: Catalog, number: int) -> FeatureGroup:
-    """Return a declaration that spells out to one feature only."""
-    feature = catalog.features[number]
-    of: str | list[str] = list(feature.of) if len(feature.of) > 1 else "".join(feature.of)
-    windows = [feature.window] if feature.window else []
-    return FeatureGroup(
-        entity=feature.entity,
-        aggregates=[feature.aggregate],
-        of=of,
-        windows=windows,
-        baseline=feature.baseline,
-    )
+@given(catalogs("h", OWN_FLAVOURS))
+def test_a_feature_by_itself_declares_the_same_feature(catalog: Catalog) -> None:
+    for feature in catalog.features:
+        assert build_catalog([declaration_of(feature, catalog.event)], catalog.event).features == (feature,)
+
+
+def test_the_ids_that_models_name_stay_what_they_are() -> None:
+    settings = load_settings(environment={})
+    ids = {f.name: f.id for f in build_catalog(settings.features, settings.event).features}
+    known = {
+        "channel": "facc334d3aeb7785",
+        "hour_of_day": "a669652b28f28386",
+        "card_velocity_1h_30d": "34e22e02d350d66d",
+        "card_amount_zscore_30d": "74755925262a3720",
+        "card_merchant_category_share_30d": "c938dd66166a8739",
+        "merchant_count_24h": "b450e9bd1eb4d701",
+    }
+    assert {name: ids[name] for name in known} == known
+
+
+def test_every_key_of_a_declaration_makes_another_id() -> None:
+    groups: list[dict[str, Any]] = [
+        {}, {"where": ONLINE}, {"where": "amount >= 100"}, {"where": "amount >= 101"}, {"where": "amount > 100"},
+        {"lag": "7d"}, {"lag": "8d"}, {"label": "fraud", "lag": "7d"}, {"resolution": "5m"}, {"resolution": "1m"},
+    ]  # fmt: skip
+    assert len({catalog_of(**group).features[0].id for group in groups}) == len(groups)
+
+
+def test_a_number_in_a_filter_is_the_same_however_it_is_written() -> None:
+    plain, long = (catalog_of(where=where).features[0] for where in ("amount >= 100", "amount  >=100.00"))
+    assert plain == long
 
 
 def test_an_id_follows_the_definition_and_not_the_name_alone() -> None:
@@ -118,39 +165,58 @@ def test_the_catalogue_knows_the_entities_and_fields_it_needs() -> None:
     assert [column for column, _ in catalog.of_entity("device")] == [1, 3]
 
 
+def test_tiles_are_a_stage_of_their_own() -> None:
+    groups = [
+        FeatureGroup(entity="card", aggregates=["count"], windows=["1h"], where="items > 1"),
+        FeatureGroup(entity="card", aggregates=["count"], windows=["1h"], resolution="5m"),
+        FeatureGroup(entity="card", aggregates=["count"], windows=["2h"], resolution="300s"),
+        FeatureGroup(entity="device", aggregates=["count"], windows=["2h"]),
+    ]
+    catalog = build_catalog(groups, card_event())
+    assert catalog.stages == [("card", 0), ("card", 300_000), ("device", 0)]
+    assert [stage_name(*stage) for stage in catalog.stages] == ["card", "card@5m", "device"]
+    assert [column for column, _ in catalog.of_stage("card", 300_000)] == [1, 2]
+    assert catalog.fields_used == {"items"}
+
+
+def test_tiles_must_fit_into_the_rows_of_an_entity() -> None:
+    catalog = catalog_of(windows=["1h", "23h"], lag="1h", resolution="1h")
+    check_catalog(catalog, bounds(lateness="2h", rows_max=28))
+    with pytest.raises(
+        ConfigError,
+        match=r"card_count_23h_lag1h_tiles1h: needs 28 tiles of 1h for one card \(.*\), state.rows_max is 27; give",
+    ):
+        check_catalog(catalog, bounds(lateness="2h", rows_max=27))
+    check_catalog(catalog_of(windows=["90d"]), bounds(rows_max=1))
+
+
 def test_the_built_in_catalogue_spells_out() -> None:
     settings = load_settings(environment={})
     catalog = build_catalog(settings.features, settings.event)
-    assert len(catalog) == len(set(catalog.names)) > 40
-    assert "card_amount_zscore_30d" in catalog.names
+    check_catalog(catalog, settings.state)
+    assert len(catalog) == len(set(catalog.names)) >= 60
+    assert catalog.entities == ["card", "merchant", "device"]
+    assert {"card_amount_zscore_30d", "merchant_fraud_rate_30d_lag7d"} <= set(catalog.names)
 
 
-@pytest.mark.parametrize(
-    ("aggregate", "value", "words"),
-    [
-        ("count", 11.0, "11 earlier transactions of this card in 1h"),
-        ("count", 1.0, "1 earlier transaction of this card in 1h"),
-        ("time_since_last", 42.0, "the last transaction of this card was 42 s earlier"),
-        ("time_since_last", 90.0, "1.5 min earlier"),
-        ("time_since_last", 5400.0, "1.5 h earlier"),
-        ("time_since_last", 129_600.0, "1.5 d earlier"),
-        ("hour_habit", 0.25, "25 % of this card's transactions in 1h"),
-        ("velocity", 12.345, "come 12.3"),
-    ],
-)
-def test_a_feature_says_its_value_in_plain_words(aggregate: str, value: float, words: str) -> None:
-    (feature,) = catalog_of(aggregates=[aggregate], baseline="30d").features
-    assert words in feature.in_words(value)
+def test_the_built_in_catalogue_keeps_a_cards_row_small() -> None:
+    settings = load_settings(environment={})
+    kept = [f for f in build_catalog(settings.features, settings.event).features if f.entity == "card"]
+    fields = {field for feature in kept for field in feature.of}
+    assert fields == {
+        "amount", "merchant_id", "device_id", "merchant_category", "channel", "merchant_country",
+    }  # fmt: skip
+    assert {c.field for feature in kept for c in feature.where} <= fields
 
 
-@pytest.mark.parametrize("aggregate", [name for name, spec in AGGREGATES.items() if not spec.of])
-def test_a_missing_value_is_said_in_words_and_never_as_nan(aggregate: str) -> None:
-    (feature,) = catalog_of(aggregates=[aggregate], baseline="30d").features
-    told = feature.in_words(None)
-    assert told == feature.in_words(math.nan)
-    assert "this card" in told
-    assert "{" not in told
-    assert "nan" not in told.lower()
+UNTILED = [name for name, spec in AGGREGATES.items() if not spec.tiled]
+
+
+@pytest.mark.parametrize("aggregate", UNTILED)
+def test_what_needs_every_row_is_refused_in_tiles(aggregate: str) -> None:
+    of = {"": "", "text": "merchant_id"}[AGGREGATES[aggregate].of]
+    with pytest.raises(ConfigError, match=rf"resolution = \"5m\": goes with count, sum, .*, not {aggregate}"):
+        catalog_of(aggregates=[aggregate], of=of, resolution="5m")
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -181,6 +247,34 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"aggregates": ["velocity"], "baseline": "long"}, r'baseline = "long": give a whole number and a unit'),
     "a baseline too long": (
         {"aggregates": ["velocity"], "baseline": "91d"}, r'baseline: "91d" is not between 1s and 90d'),
+    "a label that is not fraud": (
+        {"label": "legit", "lag": "7d"}, r'label = "legit": give "fraud", or leave it out'),
+    "a label without a lag": ({"label": "fraud"}, r'lag: missing; label = "fraud" needs the time'),
+    "a labelled sum": (
+        {"aggregates": ["sum"], "of": "amount", "label": "fraud", "lag": "7d"},
+        r'label = "fraud": goes with count and rate, not sum',
+    ),
+    "a rate of nothing": ({"aggregates": ["rate"]}, r'where: missing; "rate" needs a where or label = "fraud"'),
+    "a lag too long": ({"lag": "91d"}, r'lag: "91d" is not between 1s and 90d'),
+    "no lag at all": ({"lag": "0s"}, r'lag: "0s" is not between 1s and 90d'),
+    "an unreadable lag": ({"lag": "later"}, r'lag = "later": give a whole number and a unit'),
+    "tiles too short": ({"resolution": "999ms"}, r'resolution: "999ms" is not between 1s and 1d'),
+    "tiles too long": ({"resolution": "25h", "windows": ["2d"]}, r'resolution: "25h" is not between 1s and 1d'),
+    "tiles longer than the window": ({"resolution": "2h"}, r'resolution = "2h": is longer than the window 1h'),
+    "a time of day in tiles that do not divide an hour": (
+        {"aggregates": ["hour_habit"], "resolution": "25m"}, r'"hour_habit" needs one that divides an hour, "15m"'),
+    "the same of a number": (
+        {"aggregates": ["same_count"], "of": "amount"}, r'of = "amount": "same_count" needs an id or a category'),
+    "the same of nothing": ({"aggregates": ["time_since_same"]}, r'"time_since_same" needs one declared field'),
+    "a wrong filter": ({"where": "fee > 1"}, r"where = 'fee > 1': \"fee\" is not a declared field"),
+    "a filter of the transaction itself": (
+        {"entity": "event", "of": "amount", "aggregates": ["value"], "windows": [], "where": "amount > 1"},
+        r'where: entity "event" looks at one transaction and has no where',
+    ),
+    "a lag of the transaction itself": (
+        {"entity": "event", "of": "amount", "aggregates": ["value"], "windows": [], "lag": "1d"},
+        r'lag: entity "event" looks at one transaction and has no lag',
+    ),
     "a window declared twice": ({"windows": ["1h", "1h"]}, r"card_count_1h is declared twice"),
     "a window of the transaction itself": (
         {"entity": "event", "of": "amount", "aggregates": ["value"]}, r'entity "event" looks at one transaction'),

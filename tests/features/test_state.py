@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from fraudstream.features import FeatureEngine, build_catalog, wide
 from fraudstream.features.engine import FLAG_NAMES
 from fraudstream.features.keys import KEY, combine, hash_texts
-from fraudstream.features.state import EntityState, RowLayout
 from fraudstream.settings import FeatureGroup
 from tests.oracles import siphash_1_3, text_hash
 from tests.strategies import START_MS, Drawn, amounts, batch_of, bounds, card_event, fillers
@@ -209,7 +208,7 @@ def test_cards_that_come_back_after_they_were_let_go_start_anew() -> None:
 def test_a_sweep_lets_go_of_exactly_the_entities_that_no_row_in_time_can_see(
     ahead_ms: int, seen: int
 ) -> None:
-    """A window of 10 s and a lateness of 5 s reach back 15 s; 400 cards at a time call for a sweep each."""
+    """A window of 10 s and a lateness of 5 s reach back 15 s; a batch of 2,000 rows sweeps all headers."""
     engine = counting(lateness="5s")
     for round_ in range(3):
         engine.observe(batch_of(fillers(400, START_MS, f"old{round_}")))
@@ -218,12 +217,3 @@ def test_a_sweep_lets_go_of_exactly_the_entities_that_no_row_in_time_can_see(
     assert engine.entities()["card"] == 2400 + seen * 1200
     back = engine.observe(batch_of(fillers(400, START_MS + 5_001, "old0")))
     assert back.X[:, 0].tolist() == [seen] * 400
-
-
-def test_the_rows_of_an_unknown_entity_are_none() -> None:
-    layout = RowLayout(np.empty((0, 4), np.int64), np.empty(0, np.int64), 1)
-    state = EntityState(layout, rows_max=4, entities_max=4)
-    rows, totals = state.rows_of(12345)
-    assert rows.shape == (0, 1)
-    assert totals.tolist() == [0]
-    assert state.hashes().tolist() == []

@@ -6,54 +6,15 @@ import math
 
 import pytest
 
+from fraudstream.batch import MISSING
 from fraudstream.event import FIXED_POINT_MAX
-from fraudstream.features import FeatureEngine, build_catalog
 from fraudstream.features.engine import FLAG_NAMES
-from fraudstream.settings import FeatureGroup, StateSettings
-from tests.strategies import START_MS, Drawn, batch_of, bounds, card_event
+from fraudstream.settings import FeatureGroup
+from tests.features.drawn import MEASURED, column, engine_of, flagged, group, seen, tx
+from tests.strategies import START_MS, batch_of, bounds
 
 MONDAY_MS = 1_699_833_600_000  # 2023-11-13T00:00Z
 HOUR_MS = 3_600_000
-MEASURED = ["sum", "mean", "std", "min", "max", "zscore", "ratio"]
-
-
-def tx(time_s: float, amount: int = 100, origin_ms: int = START_MS, **given: str | int | None) -> Drawn:
-    """Return a transaction of card `c`, so many seconds after the start, of so many cents."""
-    measures: dict[str, int | None] = {"amount": amount, "tip": None, "items": 1, "recurring": None}
-    texts: dict[str, str | None] = {"card_id": "c", "merchant_id": "m", "device_id": None, "channel": None}
-    for field, value in given.items():
-        if field in measures:
-            assert not isinstance(value, str)
-            measures[field] = value
-        else:
-            assert not isinstance(value, int)
-            texts[field] = value
-    return Drawn(origin_ms + round(time_s * 1000), measures, texts)
-
-
-def group(
-    entity: str, aggregates: list[str], windows: list[str], of: str = "", baseline: str = ""
-) -> FeatureGroup:
-    return FeatureGroup(entity=entity, aggregates=aggregates, windows=windows, of=of, baseline=baseline)
-
-
-def engine_of(*groups: FeatureGroup, state: StateSettings | None = None) -> FeatureEngine:
-    return FeatureEngine(build_catalog(list(groups), card_event()), state or bounds("10s"))
-
-
-def seen(engine: FeatureEngine, *rows: Drawn) -> list[dict[str, float]]:
-    """Return each row's features by name, observed one row a batch, in the order given."""
-    served = [engine.observe(batch_of([row])).X[0].tolist() for row in rows]
-    return [dict(zip(engine.catalog.names, x, strict=True)) for x in served]
-
-
-def flagged(engine: FeatureEngine, *rows: Drawn) -> list[set[str]]:
-    flags = [int(engine.observe(batch_of([row])).flags[0]) for row in rows]
-    return [{name for bit, name in FLAG_NAMES.items() if given & bit} for given in flags]
-
-
-def column(engine: FeatureEngine, name: str, *rows: Drawn) -> list[float]:
-    return [x[name] for x in seen(engine, *rows)]
 
 
 def test_a_window_is_open_at_its_start_and_closed_at_its_end() -> None:
@@ -144,7 +105,8 @@ def test_a_row_is_kept_until_no_late_row_can_see_it() -> None:
     #  arrival      1st   2nd     4th   3rd     is at 6s and sees (1s, 6s], so 1.001s stays and 1s goes
     engine = engine_of(group("card", ["count"], ["5s"]), state=bounds("5s"))
     assert column(engine, "card_count_5s", tx(1), tx(1.001), tx(11), tx(6)) == [0, 1, 0, 1]
-    assert [row[0] - START_MS for row in engine.dump()["card"].popitem()[1]] == [1001, 6000, 11_000]
+    kept = [row[0] for row in engine.dump()["card"].popitem()[1]]
+    assert kept == [START_MS + 1001, START_MS + 6000, START_MS + 11_000]
 
 
 def test_an_entity_that_no_row_in_time_can_see_is_empty_from_that_moment_on() -> None:
@@ -351,7 +313,7 @@ def test_the_dump_holds_every_kept_row_with_its_own_values() -> None:
     seen(engine, tx(2, 20, tip=5), tx(1, 10), tx(3, 30, tip=-7))
     (rows,) = engine.dump()["card"].values()
     assert rows == [
-        (START_MS + 1000, 10, 0, 0),  # time, amount, tip, whether there was a tip
-        (START_MS + 2000, 20, 5, 1),
-        (START_MS + 3000, 30, -7, 1),
+        (START_MS + 1000, 10, MISSING),  # time, amount, tip
+        (START_MS + 2000, 20, 5),
+        (START_MS + 3000, 30, -7),
     ]

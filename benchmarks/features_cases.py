@@ -1,0 +1,249 @@
+"""The engine, polars and the dict-and-deque twin on one stream: what each takes a transaction, and who agrees.
+
+A stream covers 60 days, so that in its second half the 30-day windows are full. Engine and twin take the first
+half in before the clock starts, and are timed on the second. Polars computes the whole table at once and is given
+all its rows, the first half's with emptier windows too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from benchmarks import features_polars
+from benchmarks.features_deque import DequeTwin
+from benchmarks.features_deque import can as deque_can
+from benchmarks.features_process import settle_memory
+from benchmarks.features_stream import DAY_MS, START_MS, World, batches, rows_between
+from fraudstream.batch import TransactionBatch
+from fraudstream.features import Catalog, FeatureEngine, build_catalog
+from fraudstream.features.labels import KnownLabel
+from fraudstream.settings import Settings, load_settings
+from tests.oracles import FeatureTwin
+
+DAYS = 60
+CARDS_A_MERCHANT = 10
+SLOW_TWIN_ROWS = 2_000
+FRAUDS = 1 / 500
+CLOSE = 1e-9  # polars sums floats; engine and twin sum integers
+
+Matrix = npt.NDArray[np.float64]
+Step = tuple[list[KnownLabel], TransactionBatch]  # what is learned before the batch, and the batch
+
+
+class Laps:
+    """Seconds by step of `observe`."""
+
+    def __init__(self) -> None:
+        self.spent_s: dict[str, float] = defaultdict(float)
+        self._since_s = 0.0
+
+    def begin(self) -> None:
+        """Start a batch."""
+        self._since_s = time.perf_counter()
+
+    def __call__(self, step: str) -> None:
+        """Note the end of a step."""
+        now_s = time.perf_counter()
+        self.spent_s[step] += now_s - self._since_s
+        self._since_s = now_s
+
+    def us_a_row(self, rows: int) -> dict[str, float]:
+        """Return microseconds a row by step."""
+        return {step: round(1e6 * spent_s / rows, 3) for step, spent_s in self.spent_s.items()}
+
+
+def bench_settings(**state: Any) -> Settings:
+    """Return the built-in settings; nothing came before the stream's first row, so all windows are warm."""
+    overrides = {f"state.{name}": value for name, value in {"complete_from": "start", **state}.items()}
+    return load_settings(environment={}, overrides=overrides)
+
+
+def default_catalog(columns: str = "all") -> Catalog:
+    """Return the built-in catalogue, or the columns of it that `polars` or the `deque` twin has too."""
+    settings = bench_settings()
+    catalog = build_catalog(settings.features, settings.event)
+    can = {"all": lambda _: True, "polars": features_polars.can, "deque": deque_can}[columns]
+    return replace(catalog, features=tuple(f for f in catalog.features if can(f)))
+
+
+def new_engine(catalog: Catalog, settings: Settings, laps: Laps | None = None) -> FeatureEngine:
+    """Return an engine whose kernels are compiled."""
+    warm = FeatureEngine(catalog, settings.state)
+    few = batches(rows_between(World(3, 3), 64, START_MS, START_MS + DAY_MS), batch_rows=32)
+    steps: list[Step] = [([KnownLabel(batch.ids[0], True, START_MS)], batch) for batch in few]
+    observed(warm, steps[:1], Laps())
+    absorb(warm, steps[1:])
+    return FeatureEngine(catalog, settings.state, settings.labels.grace_ms, laps)
+
+
+def stream(rows: int, cards: int, seed: int) -> list[Step]:
+    """Return the batches of one stream, each with the labels that became known before its last row."""
+    world = World(cards, max(1, cards // CARDS_A_MERCHANT), seed=seed)
+    taken = list(batches(rows_between(world, rows, START_MS, START_MS + DAYS * DAY_MS)))
+    labels = deque(labels_of(taken, seed))
+    steps: list[Step] = []
+    for batch in taken:
+        known = []
+        while labels and labels[0].known_at_ms <= int(batch.time_ms[-1]):
+            known.append(labels.popleft())
+        steps.append((known, batch))
+    return steps
+
+
+def labels_of(taken: list[TransactionBatch], seed: int) -> list[KnownLabel]:
+    """Return the frauds as they become known: one transaction in 500, ten days later in the mean."""
+    random = np.random.default_rng([seed, 500])
+    labels = []
+    for batch in taken:
+        for row in np.flatnonzero(random.random(len(batch)) < FRAUDS).tolist():
+            known_at_ms = int(batch.time_ms[row]) + int(random.exponential(10 * DAY_MS))
+            labels.append(KnownLabel(batch.ids[row], True, known_at_ms))
+    return sorted(labels, key=lambda label: label.known_at_ms)
+
+
+def observed(engine: FeatureEngine, steps: Iterable[Step], laps: Laps) -> float:
+    """Let the engine do what a worker has it do with each batch; return the seconds."""
+    settle_memory()
+    began_s = time.perf_counter()
+    for labels, batch in steps:
+        laps.begin()
+        engine.learn(labels)
+        laps("learn")
+        engine.recognise(batch)
+        laps("ids")
+        engine.observe(batch)
+    return time.perf_counter() - began_s
+
+
+def absorb(engine: FeatureEngine, steps: Iterable[Step]) -> None:
+    """Let the engine take batches in."""
+    for labels, batch in steps:
+        engine.learn(labels)
+        engine.recognise(batch)
+        engine.absorb(batch)
+
+
+def state_of(engine: FeatureEngine) -> dict[str, Any]:
+    """Return entities, rows and bytes of the state by stage."""
+    entities, kept = engine.entities(), engine.rows_kept()
+    used = {stage.name: stage.bytes_used for stage in engine.stages}
+    return {
+        "entities": entities,
+        "rows_kept": kept,
+        "bytes": used,
+        "bytes_of_ids": engine.repeats.bytes_used(),
+        "bytes_of_labels": engine.labels.transactions.bytes_used() if engine.labels else 0,
+        "bytes_total": engine.bytes_used(),
+        "bytes_per_entity": {stage: round(used[stage] / max(n, 1), 1) for stage, n in entities.items()},
+        "bytes_per_row_kept": {stage: round(used[stage] / max(n, 1), 1) for stage, n in kept.items()},
+    }
+
+
+def engine(rows: int, cards: int, seed: int, columns: str = "all") -> dict[str, Any]:
+    """Measure the engine."""
+    taken = stream(rows, cards, seed)
+    laps = Laps()
+    measured = new_engine(default_catalog(columns), bench_settings(), laps)
+    half = len(taken) // 2
+    absorb(measured, taken[:half])
+    laps.spent_s.clear()
+    took_s = observed(measured, taken[half:], laps)
+    timed = sum(len(batch) for _, batch in taken[half:])
+    return {
+        "transactions_per_s": timed / took_s,
+        "features": len(measured.catalog),
+        "us_per_transaction": laps.us_a_row(timed),
+        **state_of(measured),
+    }
+
+
+def polars(rows: int, cards: int, seed: int) -> dict[str, Any]:
+    """Measure polars on the whole table, behind a small one that compiles and loads what it needs."""
+    catalog = default_catalog("polars")
+    taken = [batch for _, batch in stream(rows, cards, seed)]
+    features_polars.features_of(features_polars.table_of(taken[:4]), catalog)
+    table = features_polars.table_of(taken)
+    settle_memory()
+    began_s = time.perf_counter()
+    features_polars.features_of(table, catalog)
+    rate = rows / (time.perf_counter() - began_s)
+    left_out = [name for name in default_catalog().names if name not in catalog.names]
+    return {"transactions_per_s": rate, "columns": catalog.names, "left_out": left_out}
+
+
+def deques(rows: int, cards: int, seed: int) -> dict[str, Any]:
+    """Measure the dict-and-deque twin."""
+    taken = [batch for _, batch in stream(rows, cards, seed)]
+    half = len(taken) // 2
+    twin = DequeTwin(default_catalog("deque"))
+    for batch in taken[:half]:
+        twin.observe(batch)
+    settle_memory()
+    began_s = time.perf_counter()
+    for batch in taken[half:]:
+        twin.observe(batch)
+    return {"transactions_per_s": sum(map(len, taken[half:])) / (time.perf_counter() - began_s)}
+
+
+def slow_twin(cards: int, seed: int) -> dict[str, Any]:
+    """Measure the tests' twin, a list of rows an entity, on the first rows of a stream: its lists are short."""
+    settings = bench_settings()
+    taken = stream(SLOW_TWIN_ROWS, cards, seed)
+    twin = FeatureTwin(default_catalog(), settings.state, settings.labels.grace_ms)
+    began_s = time.perf_counter()
+    for labels, batch in taken:
+        twin.learn(labels)
+        twin.observe(batch)
+    return {"transactions_per_s": SLOW_TWIN_ROWS / (time.perf_counter() - began_s)}
+
+
+def agreement(rows: int, cards: int, seed: int) -> dict[str, Any]:
+    """Count values that differ: of the deque twin by a bit, of polars by more than CLOSE of their size.
+
+    Rows that the engine flags (an entity has more rows than `state.rows_max`) are left out and counted.
+    """
+    steps = stream(rows, cards, seed)
+    catalog = default_catalog()
+    seen = new_engine(catalog, bench_settings())
+    taken = [batch for _, batch in steps]
+    results = []
+    for labels, batch in steps:
+        seen.learn(labels)
+        results.append(seen.observe(batch))
+    X = np.concatenate([result.X for result in results])
+    exact = np.concatenate([result.flags for result in results]) == 0
+    at = {name: column for column, name in enumerate(catalog.names)}
+    by_deque, by_polars = default_catalog("deque"), default_catalog("polars")
+    twin = DequeTwin(by_deque)
+    twin_X = np.array([x for batch in taken for x in twin.observe(batch)])
+    table = features_polars.features_of(features_polars.table_of(taken), by_polars)
+    polars_X = table.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    of_deque = X[:, [at[name] for name in by_deque.names]]
+    of_polars = X[:, [at[name] for name in by_polars.names]]
+    apart = ~np.isclose(of_polars, polars_X, rtol=CLOSE, atol=CLOSE, equal_nan=True)
+    return {
+        "rows": int(exact.sum()),
+        "rows_flagged": int((~exact).sum()),
+        "deque_columns": len(by_deque),
+        "deque_mismatches": _counts(differs(of_deque, twin_X)[exact], by_deque.names),
+        "polars_columns": len(by_polars),
+        "polars_mismatches": _counts(apart[exact], by_polars.names),
+    }
+
+
+def differs(given: Matrix, expected: Matrix) -> npt.NDArray[np.bool_]:
+    """Tell where two matrices have other bits; all NaN are alike."""
+    bits: npt.NDArray[np.bool_] = given.view(np.int64) != np.ascontiguousarray(expected).view(np.int64)
+    return bits & ~(np.isnan(given) & np.isnan(expected))
+
+
+def _counts(wrong: npt.NDArray[np.bool_], names: list[str]) -> dict[str, int]:
+    return {name: int(n) for name, n in zip(names, wrong.sum(axis=0), strict=True) if n}

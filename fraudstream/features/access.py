@@ -1,0 +1,341 @@
+"""What the kernels are handed: blocks of integers that say where things are, and the names of what is in them.
+
+A block is an int64 array; its address is what a kernel gets. `store` says where a stage's memory is, `plan` holds what
+it computes, `scratch` what one row reads, `batch` says where a batch's columns are, `marks` where its labels are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fraudstream.batch import Int64
+from fraudstream.features.memory import (
+    address_of,
+    compiled,
+    half,
+    octet,
+    put_double,
+    put_half,
+    put_octet,
+    put_quarter,
+    put_word,
+    quarter,
+    word,
+)
+
+# `store`: the arena and its length in words, the headers and how many there is room for, and small arrays.
+K_WORDS, K_ROOM, K_HEADERS, K_HEADER_ROOM, K_ALLOCATOR, K_SHARDS, K_COUNTS, STORE_WORDS = range(8)
+HEADER_WIDTH = 8
+# `plan`: for each table where it begins and how many rows it has, then the tables.
+(D_WINDOWS, D_TERMS, D_SLOTS, D_TEXT_TERMS, D_TEXT_SLOTS, D_HOUR_SLOTS, D_BY_WINDOW, D_ORDER, D_OPS, D_MEASURES, D_TEXTS,
+ D_SHAPE, PLAN_TABLES) = range(13)  # fmt: skip
+# `scratch`: where ends, sums, texts and hours begin.
+E_ENDS, E_SUMS, E_TEXTS, E_HOURS = range(4)
+# `batch`: addresses, each matrix followed by its width.
+(B_TIME, B_VALUES, B_VALUES_WIDTH, B_KEYS, B_KEYS_WIDTH, B_BITS, B_X, B_X_WIDTH, B_FLAGS, B_STORED) = range(10)
+# `marks`: how many, then addresses.
+M_COUNT, M_ROW, M_SOURCE, M_SLOT, M_TIME, M_KEY, M_SIGN, M_BITS = range(8)
+
+
+def packed(tables: Sequence[Int64], with_rows: bool) -> Int64:
+    """Return tables one behind the other, behind a directory of where each begins (and its rows)."""
+    step = 1 + with_rows
+    directory = np.zeros(step * len(tables), np.int64)
+    offset = len(directory)
+    for number, table in enumerate(tables):
+        directory[step * number] = offset
+        if with_rows:
+            directory[step * number + 1] = len(table)
+        offset += table.size
+    return np.concatenate([directory, *(table.ravel() for table in tables)])
+
+
+def block_of(parts: Sequence[int | npt.NDArray[Any]]) -> Int64:
+    """Return a block of numbers and of the addresses of arrays, which the caller keeps alive."""
+    return np.array([address_of(part) if isinstance(part, np.ndarray) else part for part in parts], np.int64)
+
+
+@compiled
+def word_at(store, i):  # type: ignore[no-untyped-def]
+    """Return word i of the arena."""
+    return word(word(store, K_WORDS), i)
+
+
+@compiled
+def put_word_at(store, i, value):  # type: ignore[no-untyped-def]
+    put_word(word(store, K_WORDS), i, value)
+
+
+@compiled
+def half_at(store, i):  # type: ignore[no-untyped-def]
+    """Return half word i of the arena, unsigned."""
+    return half(word(store, K_WORDS), i)
+
+
+@compiled
+def put_half_at(store, i, value):  # type: ignore[no-untyped-def]
+    put_half(word(store, K_WORDS), i, value)
+
+
+@compiled
+def quarter_at(store, i):  # type: ignore[no-untyped-def]
+    """Return quarter word i of the arena, unsigned."""
+    return quarter(word(store, K_WORDS), i)
+
+
+@compiled
+def put_quarter_at(store, i, value):  # type: ignore[no-untyped-def]
+    put_quarter(word(store, K_WORDS), i, value)
+
+
+@compiled
+def arena_words(store):  # type: ignore[no-untyped-def]
+    """Return how many words the arena has."""
+    return word(store, K_ROOM)
+
+
+@compiled
+def header(store, slot, column):  # type: ignore[no-untyped-def]
+    """Return one column of an entity's header."""
+    return word(word(store, K_HEADERS), HEADER_WIDTH * slot + column)
+
+
+@compiled
+def put_header(store, slot, column, value):  # type: ignore[no-untyped-def]
+    put_word(word(store, K_HEADERS), HEADER_WIDTH * slot + column, value)
+
+
+@compiled
+def header_room(store):  # type: ignore[no-untyped-def]
+    """Return how many headers there is room for."""
+    return word(store, K_HEADER_ROOM)
+
+
+@compiled
+def allocator_at(store, i):  # type: ignore[no-untyped-def]
+    return word(word(store, K_ALLOCATOR), i)
+
+
+@compiled
+def put_allocator(store, i, value):  # type: ignore[no-untyped-def]
+    put_word(word(store, K_ALLOCATOR), i, value)
+
+
+@compiled
+def shard_of(store, shard, column):  # type: ignore[no-untyped-def]
+    return word(word(store, K_SHARDS), 3 * shard + column)
+
+
+@compiled
+def put_shard(store, shard, column, value):  # type: ignore[no-untyped-def]
+    put_word(word(store, K_SHARDS), 3 * shard + column, value)
+
+
+@compiled
+def count_of(store, i):  # type: ignore[no-untyped-def]
+    return word(word(store, K_COUNTS), i)
+
+
+@compiled
+def put_count(store, i, value):  # type: ignore[no-untyped-def]
+    put_word(word(store, K_COUNTS), i, value)
+
+
+@compiled
+def number_of(plan, table):  # type: ignore[no-untyped-def]
+    """Return the rows of one of the plan's tables."""
+    return word(plan, 2 * table + 1)
+
+
+@compiled
+def _in_plan(plan, table, width, i, column):  # type: ignore[no-untyped-def]
+    return word(plan, word(plan, 2 * table) + width * i + column)
+
+
+@compiled
+def window_at(plan, i, column):  # type: ignore[no-untyped-def]
+    return _in_plan(plan, D_WINDOWS, 2, i, column)
+
+
+@compiled
+def term_at(plan, i, column):  # type: ignore[no-untyped-def]
+    return _in_plan(plan, D_TERMS, 10, i, column)
+
+
+@compiled
+def slot_at(plan, i, column):  # type: ignore[no-untyped-def]
+    return _in_plan(plan, D_SLOTS, 2, i, column)
+
+
+@compiled
+def text_term_at(plan, i, column):  # type: ignore[no-untyped-def]
+    return _in_plan(plan, D_TEXT_TERMS, 5, i, column)
+
+
+@compiled
+def text_slot_at(plan, i, column):  # type: ignore[no-untyped-def]
+    return _in_plan(plan, D_TEXT_SLOTS, 2, i, column)
+
+
+@compiled
+def hour_slot_at(plan, i, column):  # type: ignore[no-untyped-def]
+    return _in_plan(plan, D_HOUR_SLOTS, 2, i, column)
+
+
+@compiled
+def by_window(plan, i, column):  # type: ignore[no-untyped-def]
+    return _in_plan(plan, D_BY_WINDOW, 6, i, column)
+
+
+@compiled
+def order_at(plan, i):  # type: ignore[no-untyped-def]
+    return _in_plan(plan, D_ORDER, 1, i, 0)
+
+
+@compiled
+def op_at(plan, i, column):  # type: ignore[no-untyped-def]
+    return _in_plan(plan, D_OPS, 11, i, column)
+
+
+@compiled
+def measure_at(plan, i, column):  # type: ignore[no-untyped-def]
+    return _in_plan(plan, D_MEASURES, 2, i, column)
+
+
+@compiled
+def text_column(plan, i, column):  # type: ignore[no-untyped-def]
+    return _in_plan(plan, D_TEXTS, 2, i, column)
+
+
+@compiled
+def shape(plan, i):  # type: ignore[no-untyped-def]
+    return _in_plan(plan, D_SHAPE, 1, i, 0)
+
+
+@compiled
+def end_at(scratch, window, column):  # type: ignore[no-untyped-def]
+    return word(scratch, word(scratch, E_ENDS) + 2 * window + column)
+
+
+@compiled
+def put_end(scratch, window, column, value):  # type: ignore[no-untyped-def]
+    put_word(scratch, word(scratch, E_ENDS) + 2 * window + column, value)
+
+
+@compiled
+def sum_at(scratch, slot, column):  # type: ignore[no-untyped-def]
+    return word(scratch, word(scratch, E_SUMS) + 6 * slot + column)
+
+
+@compiled
+def put_sum(scratch, slot, column, value):  # type: ignore[no-untyped-def]
+    put_word(scratch, word(scratch, E_SUMS) + 6 * slot + column, value)
+
+
+@compiled
+def text_sum(scratch, slot, column):  # type: ignore[no-untyped-def]
+    return word(scratch, word(scratch, E_TEXTS) + 3 * slot + column)
+
+
+@compiled
+def put_text_sum(scratch, slot, column, value):  # type: ignore[no-untyped-def]
+    put_word(scratch, word(scratch, E_TEXTS) + 3 * slot + column, value)
+
+
+@compiled
+def hour_sum(scratch, slot, column):  # type: ignore[no-untyped-def]
+    return word(scratch, word(scratch, E_HOURS) + 2 * slot + column)
+
+
+@compiled
+def put_hour_sum(scratch, slot, column, value):  # type: ignore[no-untyped-def]
+    put_word(scratch, word(scratch, E_HOURS) + 2 * slot + column, value)
+
+
+@compiled
+def batch_time(batch, row):  # type: ignore[no-untyped-def]
+    return word(word(batch, B_TIME), row)
+
+
+@compiled
+def batch_value(batch, row, measure):  # type: ignore[no-untyped-def]
+    return word(word(batch, B_VALUES), row * word(batch, B_VALUES_WIDTH) + measure)
+
+
+@compiled
+def batch_key(batch, row, text):  # type: ignore[no-untyped-def]
+    return word(word(batch, B_KEYS), row * word(batch, B_KEYS_WIDTH) + text)
+
+
+@compiled
+def batch_bits(batch, row):  # type: ignore[no-untyped-def]
+    return quarter(word(batch, B_BITS), row)
+
+
+@compiled
+def put_feature(batch, row, column, value):  # type: ignore[no-untyped-def]
+    put_double(word(batch, B_X), row * word(batch, B_X_WIDTH) + column, value)
+
+
+@compiled
+def batch_flags(batch, row):  # type: ignore[no-untyped-def]
+    return octet(word(batch, B_FLAGS), row)
+
+
+@compiled
+def put_flags(batch, row, value):  # type: ignore[no-untyped-def]
+    put_octet(word(batch, B_FLAGS), row, value)
+
+
+@compiled
+def batch_stored(batch, row):  # type: ignore[no-untyped-def]
+    return octet(word(batch, B_STORED), row)
+
+
+@compiled
+def put_stored(batch, row, value):  # type: ignore[no-untyped-def]
+    put_octet(word(batch, B_STORED), row, value)
+
+
+@compiled
+def mark_count(marks):  # type: ignore[no-untyped-def]
+    return word(marks, M_COUNT)
+
+
+@compiled
+def mark_row(marks, i):  # type: ignore[no-untyped-def]
+    return word(word(marks, M_ROW), i)
+
+
+@compiled
+def mark_source(marks, i):  # type: ignore[no-untyped-def]
+    return word(word(marks, M_SOURCE), i)
+
+
+@compiled
+def mark_slot(marks, i):  # type: ignore[no-untyped-def]
+    return word(word(marks, M_SLOT), i)
+
+
+@compiled
+def mark_time(marks, i):  # type: ignore[no-untyped-def]
+    return word(word(marks, M_TIME), i)
+
+
+@compiled
+def mark_key(marks, i):  # type: ignore[no-untyped-def]
+    return word(word(marks, M_KEY), i)
+
+
+@compiled
+def mark_sign(marks, i):  # type: ignore[no-untyped-def]
+    return word(word(marks, M_SIGN), i)
+
+
+@compiled
+def mark_bits(marks, i):  # type: ignore[no-untyped-def]
+    return word(word(marks, M_BITS), i)

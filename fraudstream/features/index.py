@@ -1,0 +1,369 @@
+"""What an entity with many rows keeps beside them, so that a read costs the same with 100 rows as with 10,000.
+
+Each window has a first and a last place, and what stands between them is kept added up: count, sum and squares of
+each term, rows by hour, and for each text a map from its values to how often they stand in each window. A read at
+time t moves both ends of every window to where t wants them: a row enters and leaves each window once in the
+stream's life, and for a late row the ends move back by as much as it is late. Minimum and maximum, which cannot be
+taken back, come from blocks of 32 rows.
+
+All of it follows from the rows: it can be dropped at any time and is then built anew.
+
+    an index: LOW (a window each), HIGH (same), then from the offsets of `plan.shape`: P_ACC four words a slot,
+    P_HOURS 24 words an hour slot, P_DISTINCT one a text slot, P_MAPS three a text term, P_BLOCKS the minima and
+    maxima of each block for each term with extremes, then the blocks' bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fraudstream.features.access import (
+    D_TERMS,
+    D_WINDOWS,
+    by_window,
+    half_at,
+    header,
+    hour_slot_at,
+    number_of,
+    order_at,
+    put_half_at,
+    put_header,
+    put_word_at,
+    shape,
+    slot_at,
+    term_at,
+    text_slot_at,
+    text_term_at,
+    word_at,
+)
+from fraudstream.features.arena import allocate, release
+from fraudstream.features.memory import compiled
+from fraudstream.features.plan import (
+    BLOCK_ROWS,
+    P_ACC,
+    P_BLOCKS,
+    P_DISTINCT,
+    P_EXTREMES,
+    P_HOURS,
+    P_LAST,
+    P_MAPS,
+    P_MASK,
+    P_RESOLUTION_MS,
+    T_COUNT_AT,
+    T_EXTREMES,
+    X_ENTRY_WORDS,
+    X_FIRST,
+    X_NEED,
+    X_TEXT,
+)
+from fraudstream.features.rows import (
+    GREATEST,
+    LEAST,
+    MAP_BASE,
+    MAP_LENGTH,
+    MAP_USED,
+    MAP_WORDS,
+    fulfils,
+    index_size,
+    narrow_at,
+    part_of,
+    text_at,
+    tile_at,
+    time_at,
+)
+from fraudstream.features.table import H_BASE, H_CAPACITY, H_COUNT, H_INDEX, H_START
+from fraudstream.features.wide import add, subtract
+
+HOUR_MS = 3_600_000
+_MAP_MIN = 16
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+@compiled
+def build(store, plan, slot):  # type: ignore[no-untyped-def]
+    """Make an entity's index with every window empty at the first row; the next `move_to` fills it."""
+    base, capacity = header(store, slot, H_BASE), header(store, slot, H_CAPACITY)
+    start, end = header(store, slot, H_START), header(store, slot, H_START) + header(store, slot, H_COUNT)
+    index = allocate(store, index_size(plan, capacity))
+    for word in range(shape(plan, P_BLOCKS)):
+        put_word_at(store, index + word, 0)
+    for word in range(2 * number_of(plan, D_WINDOWS)):
+        put_word_at(store, index + word, start)
+    put_header(store, slot, H_INDEX, index)
+    fill_blocks(store, plan, index, base, capacity, (start, start, end))
+
+
+@compiled
+def fill_blocks(store, plan, index, base, capacity, span):  # type: ignore[no-untyped-def]
+    """Work out the blocks that hold places from `span[1]` to `span[2]` - 1; rows begin at `span[0]`."""
+    first, changed, end = span
+    if shape(plan, P_EXTREMES) == 0 and shape(plan, P_LAST) == 0:
+        return
+    blocks = (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS
+    for block in range(changed // BLOCK_ROWS, (end + BLOCK_ROWS - 1) // BLOCK_ROWS):
+        low, high = max(first, block * BLOCK_ROWS), min(end, (block + 1) * BLOCK_ROWS)
+        for term in range(number_of(plan, D_TERMS)):
+            if term_at(plan, term, T_EXTREMES) < 0:
+                continue
+            least, greatest = GREATEST, LEAST
+            for i in range(low, high):
+                _, _, _, _, small, large = part_of(store, plan, base, capacity, term, i)
+                least, greatest = min(least, small), max(greatest, large)
+            at = index + shape(plan, P_BLOCKS) + 2 * blocks * term_at(plan, term, T_EXTREMES) + block
+            put_word_at(store, at, least)
+            put_word_at(store, at + blocks, greatest)
+        if shape(plan, P_LAST):
+            bits = 0
+            for i in range(low, high):
+                bits |= narrow_at(store, base, capacity, shape(plan, P_MASK), i)
+            put_word_at(store, index + shape(plan, P_BLOCKS) + 2 * blocks * shape(plan, P_EXTREMES) + block, bits)
+
+
+@compiled
+def note_row(store, plan, index, base, capacity, place):  # type: ignore[no-untyped-def]
+    """Take the row appended at a place into its block."""
+    if shape(plan, P_EXTREMES) == 0 and shape(plan, P_LAST) == 0:
+        return
+    blocks = (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS
+    block = place // BLOCK_ROWS
+    opens = place % BLOCK_ROWS == 0
+    for term in range(number_of(plan, D_TERMS)):
+        if term_at(plan, term, T_EXTREMES) < 0:
+            continue
+        _, _, _, _, small, large = part_of(store, plan, base, capacity, term, place)
+        at = index + shape(plan, P_BLOCKS) + 2 * blocks * term_at(plan, term, T_EXTREMES) + block
+        put_word_at(store, at, small if opens else min(word_at(store, at), small))
+        put_word_at(store, at + blocks, large if opens else max(word_at(store, at + blocks), large))
+    if shape(plan, P_LAST):
+        bits = narrow_at(store, base, capacity, shape(plan, P_MASK), place)
+        at = index + shape(plan, P_BLOCKS) + 2 * blocks * shape(plan, P_EXTREMES) + block
+        put_word_at(store, at, bits if opens else word_at(store, at) | bits)
+
+
+@compiled
+def extremes(store, plan, index, chunk, term, span):  # type: ignore[no-untyped-def]
+    """Return the least and the greatest of a term over places span[0] to span[1] - 1; rows end at span[2]."""
+    base, capacity = chunk
+    low, high, end = span
+    blocks = (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS
+    at = index + shape(plan, P_BLOCKS) + 2 * blocks * term_at(plan, term, T_EXTREMES)
+    least, greatest = GREATEST, LEAST
+    i = low
+    while i < high and i % BLOCK_ROWS != 0:
+        _, _, _, _, small, large = part_of(store, plan, base, capacity, term, i)
+        least, greatest = min(least, small), max(greatest, large)
+        i += 1
+    if i >= high:
+        return least, greatest
+    first, last = i // BLOCK_ROWS, high // BLOCK_ROWS
+    if high == end:
+        last = (high + BLOCK_ROWS - 1) // BLOCK_ROWS
+    for block in range(first, last):
+        least = min(least, word_at(store, at + block))
+        greatest = max(greatest, word_at(store, at + blocks + block))
+    i = last * BLOCK_ROWS
+    while i < high:
+        _, _, _, _, small, large = part_of(store, plan, base, capacity, term, i)
+        least, greatest = min(least, small), max(greatest, large)
+        i += 1
+    return least, greatest
+
+
+@compiled
+def last_with(store, plan, index, chunk, need, span):  # type: ignore[no-untyped-def]
+    """Return the last place of [span[0], span[1]) with all bits of `need`, or -1."""
+    base, capacity = chunk
+    blocks = (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS
+    i = span[1] - 1
+    while i >= span[0]:
+        if index >= 0 and i % BLOCK_ROWS == BLOCK_ROWS - 1:
+            at = index + shape(plan, P_BLOCKS) + 2 * blocks * shape(plan, P_EXTREMES) + i // BLOCK_ROWS
+            if word_at(store, at) & need != need:
+                i -= BLOCK_ROWS
+                continue
+        if fulfils(store, plan, base, capacity, need, i):
+            return i
+        i -= 1
+    return -1
+
+
+@compiled
+def entry_of(store, plan, index, term, key):  # type: ignore[no-untyped-def]
+    """Return the first word of a value's entry in a text term's map, or -1."""
+    at = index + shape(plan, P_MAPS) + MAP_WORDS * term
+    length, words = word_at(store, at + MAP_LENGTH), text_term_at(plan, term, X_ENTRY_WORDS)
+    if length == 0:
+        return -1
+    place = np.int64((np.uint64(key) * _MIX) >> np.uint64(32)) & (length - 1)
+    while True:
+        entry = word_at(store, at + MAP_BASE) + place * words
+        if word_at(store, entry) == key:
+            return entry
+        if word_at(store, entry) == 0:
+            return -1
+        place = (place + 1) & (length - 1)
+
+
+@compiled
+def count_in(store, plan, entry, term, text_slot):  # type: ignore[no-untyped-def]
+    """Return how often an entry's value stands in the window of a text slot."""
+    return np.int64(half_at(store, 2 * (entry + 2) + text_slot - text_term_at(plan, term, X_FIRST)))
+
+
+@compiled
+def _place_entry(store, plan, base, length, words, key):  # type: ignore[no-untyped-def]
+    """Return the entry of a value in a map, or the empty one that it shall take."""
+    place = np.int64((np.uint64(key) * _MIX) >> np.uint64(32)) & (length - 1)
+    while word_at(store, base + place * words) != 0 and word_at(store, base + place * words) != key:
+        place = (place + 1) & (length - 1)
+    return base + place * words
+
+
+@compiled
+def _is_live(store, plan, entry, words):  # type: ignore[no-untyped-def]
+    for word in range(2, words):
+        if word_at(store, entry + word) != 0:
+            return True
+    return False
+
+
+@compiled
+def _make_map_room(store, plan, at, words):  # type: ignore[no-untyped-def]
+    """Rebuild a map that is three quarters full, without the values that stand in no window."""
+    base, length = word_at(store, at + MAP_BASE), word_at(store, at + MAP_LENGTH)
+    if length > 0 and (word_at(store, at + MAP_USED) + 1) * 4 <= length * 3:
+        return
+    live = 0
+    for place in range(length):
+        entry = base + place * words
+        live += word_at(store, entry) != 0 and _is_live(store, plan, entry, words)
+    larger = _MAP_MIN
+    while larger < 2 * (live + 1):
+        larger *= 2
+    fresh = allocate(store, larger * words)
+    for word in range(larger * words):
+        put_word_at(store, fresh + word, 0)
+    for place in range(length):
+        entry = base + place * words
+        if word_at(store, entry) != 0 and _is_live(store, plan, entry, words):
+            to = _place_entry(store, plan, fresh, larger, words, word_at(store, entry))
+            for word in range(words):
+                put_word_at(store, to + word, word_at(store, entry + word))
+    if length > 0:
+        release(store, base, length * words)
+    put_word_at(store, at + MAP_BASE, fresh)
+    put_word_at(store, at + MAP_LENGTH, larger)
+    put_word_at(store, at + MAP_USED, live)
+
+
+@compiled
+def _count_text(store, plan, index, chunk, text_slot, i, sign):  # type: ignore[no-untyped-def]
+    """Let the row at place i enter (1) or leave (-1) the window of a text slot."""
+    base, capacity = chunk
+    term = text_slot_at(plan, text_slot, 0)
+    if not fulfils(store, plan, base, capacity, text_term_at(plan, term, X_NEED), i):
+        return
+    key = text_at(store, plan, base, capacity, text_term_at(plan, term, X_TEXT), i)
+    if key == 0:
+        return
+    at = index + shape(plan, P_MAPS) + MAP_WORDS * term
+    words = text_term_at(plan, term, X_ENTRY_WORDS)
+    if sign > 0:
+        _make_map_room(store, plan, at, words)
+    entry = _place_entry(store, plan, word_at(store, at + MAP_BASE), word_at(store, at + MAP_LENGTH), words, key)
+    if word_at(store, entry) == 0:
+        put_word_at(store, entry, key)
+        put_word_at(store, entry + 1, LEAST)
+        put_word_at(store, at + MAP_USED, word_at(store, at + MAP_USED) + (1))
+    counter = 2 * (entry + 2) + text_slot - text_term_at(plan, term, X_FIRST)
+    before = np.int64(half_at(store, counter))
+    put_half_at(store, counter, np.uint32(before + sign))
+    if sign > 0:
+        put_word_at(store, entry + 1, max(word_at(store, entry + 1), time_at(store, base, i)))
+        put_word_at(store, index + shape(plan, P_DISTINCT) + text_slot, word_at(store, index + shape(plan, P_DISTINCT) + text_slot) + (before == 0))
+    else:
+        put_word_at(store, index + shape(plan, P_DISTINCT) + text_slot, word_at(store, index + shape(plan, P_DISTINCT) + text_slot) - (before == 1))
+
+
+@compiled
+def _count_row(store, plan, index, chunk, window, i, sign):  # type: ignore[no-untyped-def]
+    """Let the row at place i enter (1) or leave (-1) a window."""
+    base, capacity = chunk
+    for o in range(by_window(plan, window, 0), by_window(plan, window, 1)):
+        count, total, high, low, _, _ = part_of(
+            store, plan, base, capacity, slot_at(plan, order_at(plan, o), 0), i
+        )
+        at = index + shape(plan, P_ACC) + 4 * order_at(plan, o)
+        put_word_at(store, at, word_at(store, at) + (sign * count))
+        put_word_at(store, at + 1, word_at(store, at + 1) + (sign * total))
+        first, second = np.uint64(word_at(store, at + 2)), np.uint64(word_at(store, at + 3))
+        first, second = add(first, second, high, low) if sign > 0 else subtract(first, second, high, low)
+        put_word_at(store, at + 2, np.int64(first))
+        put_word_at(store, at + 3, np.int64(second))
+    for o in range(by_window(plan, window, 2), by_window(plan, window, 3)):
+        _count_text(store, plan, index, chunk, order_at(plan, o), i, sign)
+    for o in range(by_window(plan, window, 4), by_window(plan, window, 5)):
+        hour = (time_at(store, base, i) // HOUR_MS) % 24
+        counted = hour_slot_at(plan, order_at(plan, o), 0)
+        if shape(plan, P_RESOLUTION_MS) > 0:
+            rows = tile_at(store, base, capacity, term_at(plan, counted, T_COUNT_AT), i)
+        else:
+            rows = np.int64(fulfils(store, plan, base, capacity, counted, i))
+        put_word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour, word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour) + (sign * rows))
+
+
+@compiled
+def move_to(store, plan, slot, window, bounds):  # type: ignore[no-untyped-def]
+    """Move a window's ends so that it holds the rows later than bounds[0] and not later than bounds[1]."""
+    chunk = (header(store, slot, H_BASE), header(store, slot, H_CAPACITY))
+    index = header(store, slot, H_INDEX)
+    start, end = header(store, slot, H_START), header(store, slot, H_START) + header(store, slot, H_COUNT)
+    low, high = word_at(store, index + window), word_at(store, index + number_of(plan, D_WINDOWS) + window)
+    while high < end and time_at(store, chunk[0], high) <= bounds[1]:
+        _count_row(store, plan, index, chunk, window, high, 1)
+        high += 1
+    while low > start and time_at(store, chunk[0], low - 1) > bounds[0]:
+        low -= 1
+        _count_row(store, plan, index, chunk, window, low, 1)
+    while low < high and time_at(store, chunk[0], low) <= bounds[0]:
+        _count_row(store, plan, index, chunk, window, low, -1)
+        low += 1
+    while high > low and time_at(store, chunk[0], high - 1) > bounds[1]:
+        high -= 1
+        _count_row(store, plan, index, chunk, window, high, -1)
+    put_word_at(store, index + window, low)
+    put_word_at(store, index + number_of(plan, D_WINDOWS) + window, high)
+    return low, high
+
+
+@compiled
+def let_go_of_first(store, plan, slot):  # type: ignore[no-untyped-def]
+    """Take an entity's first row out of every window that holds it, before it is dropped."""
+    index, start = header(store, slot, H_INDEX), header(store, slot, H_START)
+    if index < 0:
+        return
+    chunk = (header(store, slot, H_BASE), header(store, slot, H_CAPACITY))
+    for window in range(number_of(plan, D_WINDOWS)):
+        low, high = word_at(store, index + window), word_at(store, index + number_of(plan, D_WINDOWS) + window)
+        if low == start:
+            if high > start:
+                _count_row(store, plan, index, chunk, window, start, -1)
+            else:
+                put_word_at(store, index + number_of(plan, D_WINDOWS) + window, start + 1)
+            put_word_at(store, index + window, start + 1)
+
+
+@compiled
+def shift(store, plan, slot, places):  # type: ignore[no-untyped-def]
+    """Follow rows that moved down by a whole number of blocks."""
+    index = header(store, slot, H_INDEX)
+    for word in range(2 * number_of(plan, D_WINDOWS)):
+        put_word_at(store, index + word, word_at(store, index + word) - (places))
+    capacity = header(store, slot, H_CAPACITY)
+    end = header(store, slot, H_START) + header(store, slot, H_COUNT)
+    blocks = (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS
+    moved = places // BLOCK_ROWS
+    for column in range(2 * shape(plan, P_EXTREMES) + shape(plan, P_LAST)):
+        at = index + shape(plan, P_BLOCKS) + blocks * column
+        for block in range((end + BLOCK_ROWS - 1) // BLOCK_ROWS):
+            put_word_at(store, at + block, word_at(store, at + block + moved))

@@ -1,0 +1,185 @@
+"""Labels that features see: each joins the entities of its transaction, from `known_at` + grace on, in stream time.
+
+Stream time at a row is the newest event time of all rows up to it. Of the labels that are visible, the one with the
+latest `known_at` counts, so that a reversal takes a mark back, and an older label that comes later changes nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from itertools import count, pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fraudstream.batch import Int64, UInt64
+from fraudstream.features.keys import hash_texts
+from fraudstream.features.recent import Recent
+
+WAITING_MAX = 1_000_000  # transactions that labels wait for
+# Words of a remembered transaction: stream time when it was seen, its event time, the latest label's `known_at`,
+# whether it is marked, then for each labelled stage the entity's hash (0 where it left no state there) and the bits of
+# the filters that it fulfils there.
+R_TIME, R_KNOWN_AT, R_FRAUD, R_ENTITIES = 1, 2, 3, 4
+
+
+class KnownLabel(NamedTuple):
+    """What became known of a transaction.
+
+    Attributes:
+        known_at_ms: Unix milliseconds UTC.
+    """
+
+    transaction_id: str
+    fraud: bool
+    known_at_ms: int
+
+
+class Marking(NamedTuple):
+    """One mark to set or take back before a row of a batch is read.
+
+    Attributes:
+        row: the first row that sees it.
+        source: the transaction's row in the same batch, or -1.
+        id_hash: of the transaction.
+        entities: hash of the transaction's entity (0: none) and its bits, for each labelled stage in turn.
+        sign: 1 for a mark set, -1 for one taken back.
+    """
+
+    row: int
+    source: int
+    id_hash: int
+    time_ms: int
+    entities: list[int]
+    sign: int
+
+
+class LabelBook:
+    """Labels that wait to be visible, and the transactions that they can still belong to.
+
+    Args:
+        horizon_ms: how long a transaction can be seen in a labelled window, lateness included.
+        stages: number of labelled stages.
+        grace_ms: after `known_at`.
+    """
+
+    def __init__(self, horizon_ms: int, stages: int, grace_ms: int) -> None:
+        self.grace_ms = grace_ms
+        self.transactions = Recent(horizon_ms, R_ENTITIES + 2 * stages)
+        self.waiting: list[tuple[int, int, int, bool]] = []  # a heap: visible at, order learned, id hash, fraud
+        self.orphans: dict[int, list[tuple[int, bool]]] = {}  # by id hash: visible at, fraud
+        self._order = count()
+        self._found = np.empty((0, 3), np.int64)
+
+    def learn(self, labels: Iterable[KnownLabel]) -> None:
+        """Take labels in as they arrive."""
+        known = list(labels)
+        hashes = hash_texts([label.transaction_id for label in known]).tolist()
+        for label, id_hash in zip(known, hashes, strict=True):
+            visible_ms = label.known_at_ms + self.grace_ms
+            heapq.heappush(self.waiting, (visible_ms, next(self._order), id_hash, label.fraud))
+
+    def restore(self, waiting: list[tuple[int, int, int, bool]], orphans: list[tuple[int, int, bool]]) -> None:
+        """Take in the labels that waited when a snapshot was saved."""
+        self.waiting = waiting
+        heapq.heapify(self.waiting)
+        self.orphans = {}
+        for id_hash, visible_ms, fraud in orphans:
+            self.orphans.setdefault(id_hash, []).append((visible_ms, fraud))
+        self._order = count(1 + max((order for _, order, _, _ in waiting), default=0))
+
+    def markings(
+        self, ids: UInt64, time_ms: Int64, entities: list[Int64], watermark_ms: int
+    ) -> list[Marking]:
+        """Remember a batch's transactions, and return the marks that become visible within it, in order.
+
+        Args:
+            ids: [n] hashes of the transaction ids.
+            entities: [n] hashes of the entity, then [n] bits, for each labelled stage in turn.
+            watermark_ms: stream time before the batch.
+        """
+        stream_ms = np.maximum.accumulate(np.maximum(time_ms, watermark_ms))
+        self._found = np.empty((len(ids), 3), np.int64)
+        marks: list[Marking] = []
+        turns = np.flatnonzero(np.diff(stream_ms // self.transactions.horizon_ms)) + 1
+        for first, end in pairwise([0, *turns.tolist(), len(ids)]):  # entries are dropped from turn to turn
+            self._remember((first, end), ids, time_ms, entities, watermark_ms)
+            watermark_ms = int(stream_ms[end - 1])
+            due = self._orphans_of(ids[first:end], first)
+            while self.waiting and self.waiting[0][0] <= watermark_ms:
+                visible_ms, _, id_hash, fraud = heapq.heappop(self.waiting)
+                due.append((int(np.searchsorted(stream_ms, visible_ms)), id_hash, visible_ms, fraud))
+            if due:
+                rows = range(end - 1, first - 1, -1)
+                sources = dict(zip(ids[first:end][::-1].tolist(), rows, strict=True))
+                marks += [mark for label in due if (mark := self._weigh(label, sources, stream_ms))]
+        marks.sort(key=lambda mark: mark.row)
+        return marks
+
+    def settle(self, stored: list[npt.NDArray[np.uint8]]) -> None:
+        """Forget the entities in which a transaction of the last batch left no state."""
+        for age, table in enumerate(self.transactions.tables):
+            here = (self._found[:, 0] == self.transactions.generation - age) & (self._found[:, 2] == 0)
+            for stage, kept in enumerate(stored):
+                table.entries[self._found[here & (kept == 0), 1], R_ENTITIES + 2 * stage] = 0
+
+    def _remember(
+        self, span: tuple[int, int], ids: UInt64, time_ms: Int64, entities: list[Int64], watermark_ms: int
+    ) -> None:
+        """Write down the transactions that are new among rows span[0] to span[1] - 1."""
+        first, end = span
+        found = self._found[first:end]
+        self.transactions.add(ids[first:end], time_ms[first:end], watermark_ms, found)
+        fresh = np.flatnonzero(found[:, 2] == 0)
+        table, at = self.transactions.tables[0].entries, found[fresh, 1]
+        table[at, R_TIME] = time_ms[first:end][fresh]
+        table[at, R_KNOWN_AT] = np.iinfo(np.int64).min
+        table[at, R_FRAUD] = 0
+        for number, column in enumerate(entities):
+            table[at, R_ENTITIES + number] = column[first:end][fresh]
+
+    def _orphans_of(self, ids: UInt64, first: int) -> list[tuple[int, int, int, bool]]:
+        """Return the labels that waited for these transactions, of which the first is row `first`."""
+        due = []
+        if self.orphans:
+            for row, id_hash in enumerate(ids.tolist(), first):
+                for visible_ms, fraud in self.orphans.pop(id_hash, ()):
+                    due.append((row, id_hash, visible_ms, fraud))
+        return due
+
+    def _weigh(
+        self, label: tuple[int, int, int, bool], sources: dict[int, int], stream_ms: Int64
+    ) -> Marking | None:
+        """Return the mark that a visible label makes; None where it changes nothing."""
+        row, id_hash, visible_ms, fraud = label
+        now_ms = int(stream_ms[row])
+        entry = self.transactions.entry(*self.transactions.find(id_hash, now_ms))
+        if entry is None:
+            self._keep_orphan(id_hash, visible_ms, fraud, now_ms)
+            return None
+        known_at_ms = visible_ms - self.grace_ms
+        if known_at_ms < entry[R_KNOWN_AT]:
+            return None
+        entry[R_KNOWN_AT] = known_at_ms
+        if bool(entry[R_FRAUD]) == fraud:
+            return None
+        entry[R_FRAUD] = int(fraud)
+        source = sources.get(id_hash, -1)
+        if source >= 0 and not self._is_new(source):
+            source = -1  # a repeat: the transaction itself came earlier
+        sign = 1 if fraud else -1
+        row = max(row, source + 1)
+        return Marking(row, source, id_hash, int(entry[R_TIME]), entry[R_ENTITIES:].tolist(), sign)
+
+    def _is_new(self, row: int) -> bool:
+        return bool(self._found[row, 2] == 0)
+
+    def _keep_orphan(self, id_hash: int, visible_ms: int, fraud: bool, now_ms: int) -> None:
+        """Let a label wait for its transaction, as long as that could still be seen; within a bound."""
+        if len(self.orphans) >= WAITING_MAX:
+            old_ms = now_ms - self.transactions.horizon_ms
+            self.orphans = {key: kept for key, kept in self.orphans.items() if kept[-1][0] > old_ms}
+        if len(self.orphans) < WAITING_MAX:
+            self.orphans.setdefault(id_hash, []).append((visible_ms, fraud))

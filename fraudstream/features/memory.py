@@ -1,0 +1,74 @@
+"""Loads and stores at an address, for the kernels: what numba's arrays cost on the way of a row.
+
+A numba array is seven values, and a kernel's state is some thirty arrays. Handed from function to function they cost
+50 microseconds a transaction (measured, docs/decisions/0010), against one with plain addresses. So a stage's memory is
+passed as two or three integers, and everything in it is found from there. There are no bounds checks: what may be read
+and written is what `table.py`, `rows.py` and `index.py` lay out, and the property tests are the check.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+compiled = numba.njit(cache=True, error_model="numpy", nogil=True)
+
+
+def address_of(array: npt.NDArray[Any]) -> int:
+    """Return where an array's first value lies; the caller keeps the array alive."""
+    return int(array.__array_interface__["data"][0])
+
+
+def _loader(width: int) -> Any:
+    def load(typingctx: Any, address: Any, index: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            kind = ir.IntType(width)
+            pointer = builder.inttoptr(arguments[0], kind.as_pointer())
+            value = builder.load(builder.gep(pointer, [arguments[1]]))
+            return value if width == 64 else builder.zext(value, ir.IntType(64))
+
+        return types.int64(types.int64, types.int64), codegen
+
+    return intrinsic(load)
+
+
+def _storer(width: int) -> Any:
+    def store(typingctx: Any, address: Any, index: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            kind = ir.IntType(width)
+            pointer = builder.inttoptr(arguments[0], kind.as_pointer())
+            value = arguments[2] if width == 64 else builder.trunc(arguments[2], kind)
+            builder.store(value, builder.gep(pointer, [arguments[1]]))
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, types.int64), codegen
+
+    return intrinsic(store)
+
+
+@intrinsic
+def _put_double(typingctx: Any, address: Any, index: Any, value: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], ir.DoubleType().as_pointer())
+        builder.store(arguments[2], builder.gep(pointer, [arguments[1]]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float64), codegen
+
+
+# Each takes the address and the place, counted in items; integers come and go as int64, shorter ones unsigned.
+word, half, quarter, octet = _loader(64), _loader(32), _loader(16), _loader(8)
+put_word, put_half, put_quarter, put_octet = _storer(64), _storer(32), _storer(16), _storer(8)
+put_double = _put_double
+
+
+@compiled
+def signed_quarter(value):  # type: ignore[no-untyped-def]
+    """Return a 16-bit value with its sign."""
+    return np.int64(np.int16(value))

@@ -1,0 +1,277 @@
+"""One stage's features as integer arrays, which is all that the kernels know of a catalogue.
+
+A *term* is what numbers are summed over: a measure (or just the rows), of the rows that fulfil a filter. A *slot*
+is a term over one window. Text terms and hour terms likewise. Windows are sorted by lag, then length, so that
+one walk back over the rows fills the slots of a term one after the other.
+
+Where a row keeps what is counted in quarters of a word: a chunk of capacity C (a multiple of 4) has a column of q
+quarters at word C * q / 4, so that columns of 8, 4 and 2 bytes stand side by side without a gap. A time takes 8
+bytes; a measure or the hash of an id 6 (48 bits: the low 32, then the high 16); a category's code 2; the bits of
+the filters 2. A tile keeps words only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from fraudstream.batch import Int64
+from fraudstream.errors import ConfigError
+from fraudstream.features.catalog import AGGREGATES, Catalog, Condition, Feature
+
+ROWS = -1  # a term over the rows themselves
+BLOCK_ROWS = 32
+FILTERS_MAX = 15
+
+# Columns of `terms`: the measure, the bits that a row must have, whether squares and extremes are needed (the
+# number among those with extremes, or -1), and a tile's columns for count, sum, squares (two), minimum, maximum.
+T_MEASURE, T_NEED, T_SQUARES, T_EXTREMES, T_COUNT_AT, T_SUM_AT, T_HIGH_AT, T_LOW_AT, T_MIN_AT, T_MAX_AT = range(10)
+# Columns of `text_terms`: the text, the bits, whether different values are counted, its words an entry of a map,
+# its first text slot.
+X_TEXT, X_NEED, X_DISTINCT, X_ENTRY_WORDS, X_FIRST = range(5)
+# Columns of `ops`.
+(OP_CODE, OP_WINDOW, OP_SLOT, OP_BASE_WINDOW, OP_BASE_SLOT, OP_MEASURE, OP_TEXT_SLOT, OP_HOUR_SLOT, OP_OUT,
+ OP_SCALE, OP_NEED) = range(11)  # fmt: skip
+# `shape`: quarters a row, where the filters' bits are (-1: none), a tile's length (0: rows), the reach, then the
+# parts of an index: see `index.py`.
+(P_QUARTERS, P_MASK, P_RESOLUTION_MS, P_REACH_MS, P_ACC, P_HOURS, P_DISTINCT, P_MAPS, P_BLOCKS, P_EXTREMES,
+ P_LAST, P_ID, P_WIDE) = range(13)  # fmt: skip
+
+FRAUD_BIT = 1
+_WORD, _WIDE_LOW, _NARROW = 4, 2, 1
+
+
+class Plan(NamedTuple):
+    """What a stage computes and how its rows are laid out; all int64."""
+
+    windows: Int64  # [w, 2] length and lag in ms
+    terms: Int64
+    slots: Int64  # [s, 2] term, window
+    text_terms: Int64
+    text_slots: Int64  # [s, 2] text term, window
+    hour_slots: Int64  # [s, 2] bits that a row must have (of a tile: the term that counts), window
+    by_window: Int64  # [w, 6] first and last slot of each of the three kinds in `order`
+    order: Int64  # slots, text slots, hour slots, each sorted by window
+    ops: Int64
+    measures: Int64  # [m, 2] columns of the low and high part
+    texts: Int64  # [t, 2] the same; low is -1 for a category
+    shape: Int64
+
+
+class StagePlan(NamedTuple):
+    """A plan with the names behind its numbers.
+
+    Attributes:
+        measures, ids, filters: fields of the measures and texts in order; conditions by bit.
+        labelled: whether bit 0 marks fraud; masked: whether rows need bits.
+    """
+
+    plan: Plan
+    measures: list[str]
+    texts: list[str]
+    filters: list[tuple[Condition, ...]]
+    labelled: bool
+    masked: bool
+
+
+class _Numbers:
+    """Hands out the numbers of things, in order of first use."""
+
+    def __init__(self) -> None:
+        self.of: dict[object, int] = {}
+
+    def __getitem__(self, thing: object) -> int:
+        return self.of.setdefault(thing, len(self.of))
+
+
+def plan_stage(catalog: Catalog, features: list[tuple[int, Feature]], resolution_ms: int) -> StagePlan:
+    """Return the plan of the features of one entity and resolution; each with its column of X."""
+    spans = {(f.lag_ms, f.window_ms) for _, f in features}
+    spans |= {(f.lag_ms, f.baseline_ms) for _, f in features if f.baseline_ms}
+    windows = sorted(spans)
+    filters = list(dict.fromkeys(f.where for _, f in features if f.where))
+    if len(filters) > FILTERS_MAX:
+        raise ConfigError(
+            f"features: {features[0][1].entity} has {len(filters)} different `where`; {FILTERS_MAX} are accepted"
+        )
+    measured = [f for _, f in features if f.of and AGGREGATES[f.aggregate].of == "measure"]
+    measures = list(dict.fromkeys(f.of[0] for f in measured))
+    texts = list(dict.fromkeys(f.of[0] for _, f in features if f.of and AGGREGATES[f.aggregate].of == "text"))
+    builder = _Builder(windows, filters, measures, texts, resolution_ms)
+    ops = [builder.operation(f, column, catalog) for column, f in features]
+    categories = {name for name in texts if catalog.event.fields[name].type == "category"}
+    labelled = any(f.label for _, f in features)
+    if labelled and not resolution_ms and catalog.event.id not in texts:
+        texts.append(catalog.event.id)  # tells the rows of one instant apart when a label comes
+    id_text = texts.index(catalog.event.id) if labelled and not resolution_ms else -1
+    plan = builder.plan(ops, categories, bool(filters) or labelled, id_text)
+    return StagePlan(plan, measures, texts, filters, labelled, bool(filters) or labelled)
+
+
+class _Builder:
+    """Collects terms and slots while the operations are spelled out."""
+
+    def __init__(
+        self,
+        windows: list[tuple[int, int]],
+        filters: list[tuple[Condition, ...]],
+        measures: list[str],
+        texts: list[str],
+        resolution_ms: int,
+    ) -> None:
+        self._windows = windows
+        self._filters = filters
+        self._measures = measures
+        self._texts = texts
+        self._resolution_ms = resolution_ms
+        self._terms, self._text_terms = _Numbers(), _Numbers()
+        self._slots: set[tuple[int, int]] = set()
+        self._text_slots: set[tuple[int, int]] = set()
+        self._hour_slots: set[tuple[int, int]] = set()
+        self._squared: set[int] = set()
+        self._extreme = _Numbers()
+        self._distinct: set[int] = set()
+        self._last = False
+
+    def operation(self, feature: Feature, column: int, catalog: Catalog) -> dict[int, object]:
+        """Return the columns of one operation; slots still as (term, window)."""
+        window = self._windows.index((feature.lag_ms, feature.window_ms))
+        need = FRAUD_BIT if feature.label else 0
+        if feature.where:
+            need |= 2 << self._filters.index(feature.where)
+        kind = AGGREGATES[feature.aggregate].of
+        scale = 10 ** catalog.event.fields[feature.of[0]].digits if kind == "measure" else 1
+        op: dict[int, object] = {OP_CODE: AGGREGATES[feature.aggregate].code, OP_WINDOW: window, OP_SLOT: -1,
+              OP_BASE_WINDOW: 0, OP_BASE_SLOT: -1, OP_MEASURE: 0, OP_TEXT_SLOT: -1, OP_HOUR_SLOT: -1,
+              OP_OUT: column, OP_SCALE: scale, OP_NEED: need}  # fmt: skip
+        if kind == "measure":
+            op[OP_MEASURE] = self._measures.index(feature.of[0])
+            op[OP_SLOT] = self._slot(op[OP_MEASURE], need, window)  # type: ignore[arg-type]
+            term = self._terms[(op[OP_MEASURE], need)]
+            if feature.aggregate in ("std", "zscore"):
+                self._squared.add(term)
+            if feature.aggregate in ("min", "max"):
+                _ = self._extreme[term]
+            return op
+        if need or self._resolution_ms:
+            op[OP_SLOT] = self._slot(ROWS, need, window)
+        if feature.aggregate == "rate" and self._resolution_ms:
+            op[OP_BASE_WINDOW], op[OP_BASE_SLOT] = window, self._slot(ROWS, 0, window)
+        elif feature.aggregate == "rate":
+            op[OP_BASE_WINDOW] = window
+        if feature.baseline_ms:
+            op[OP_BASE_WINDOW] = baseline = self._windows.index((feature.lag_ms, feature.baseline_ms))
+            if need or self._resolution_ms:
+                op[OP_BASE_SLOT] = self._slot(ROWS, need, baseline)
+        if kind == "text":
+            term = self._text_terms[(self._texts.index(feature.of[0]), need)]
+            self._text_slots.add((term, window))
+            op[OP_TEXT_SLOT] = (term, window)
+            if feature.aggregate == "distinct":
+                self._distinct.add(term)
+        if feature.aggregate == "hour_habit":
+            counted = self._terms[(ROWS, need)] if self._resolution_ms else need
+            self._hour_slots.add((counted, window))
+            op[OP_HOUR_SLOT] = (counted, window)
+        self._last |= feature.aggregate == "time_since_last" and need != 0
+        return op
+
+    def _slot(self, measure: int, need: int, window: int) -> tuple[int, int]:
+        slot = (self._terms[(measure, need)], window)
+        self._slots.add(slot)
+        return slot
+
+    def plan(
+        self, ops: list[dict[int, object]], categories: set[str], masked: bool, id_text: int
+    ) -> Plan:
+        """Return the arrays."""
+        slots, text_slots, hour_slots = sorted(self._slots), sorted(self._text_slots), sorted(self._hour_slots)
+        numbered = {
+            OP_SLOT: slots, OP_BASE_SLOT: slots, OP_TEXT_SLOT: text_slots, OP_HOUR_SLOT: hour_slots,
+        }  # fmt: skip
+        table = [
+            [
+                numbered[key].index(value) if isinstance(value, tuple) else value  # type: ignore[arg-type]
+                for key, value in sorted(op.items())
+            ]
+            for op in ops
+        ]
+        measures, texts, mask, quarters = self._columns(categories, masked)
+        wide = len(measures) + sum(low >= 0 for low, _ in texts)
+        terms, quarters = self._term_table(quarters)
+        text_terms = [
+            [text, need, int(number in self._distinct),
+             2 + (sum(t == number for t, _ in text_slots) + 1) // 2,
+             next(i for i, (t, _) in enumerate(text_slots) if t == number)]
+            for (text, need), number in self._text_terms.of.items()  # type: ignore[misc]
+        ]  # fmt: skip
+        by_window, order = self._order(slots, text_slots, hour_slots)
+        reach = max(lag + length for lag, length in self._windows) + self._resolution_ms
+        acc = 2 * len(self._windows)
+        hours = acc + 4 * len(slots)
+        distinct = hours + 24 * len(hour_slots)
+        maps = distinct + len(text_slots)
+        blocks = maps + 3 * len(text_terms)
+        shape = [quarters, mask, self._resolution_ms, reach, acc, hours, distinct, maps, blocks,
+                 len(self._extreme.of), int(self._last), id_text, wide]  # fmt: skip
+        return Plan(
+            windows=_table([(length, lag) for lag, length in self._windows], 2),
+            terms=_table(terms, T_MAX_AT + 1),
+            slots=_table(slots, 2),
+            text_terms=_table(text_terms, X_FIRST + 1),
+            text_slots=_table(text_slots, 2),
+            hour_slots=_table(hour_slots, 2),
+            by_window=_table(by_window, 6),
+            order=np.array(order, np.int64),
+            ops=_table(table, OP_NEED + 1),
+            measures=_table(measures, 2),
+            texts=_table(texts, 2),
+            shape=np.array(shape, np.int64),
+        )
+
+    def _columns(
+        self, categories: set[str], masked: bool
+    ) -> tuple[list[list[int]], list[list[int]], int, int]:
+        """Return the columns of measures, texts and bits, and the quarters of a row."""
+        if self._resolution_ms:
+            return [], [], -1, _WORD
+        wide = [*self._measures, *(name for name in self._texts if name not in categories)]
+        low = {name: _WORD + _WIDE_LOW * i for i, name in enumerate(wide)}
+        narrow = [*wide, *(name for name in self._texts if name in categories)]
+        first = _WORD + _WIDE_LOW * len(wide)
+        high = {name: first + _NARROW * i for i, name in enumerate(narrow)}
+        quarters = first + _NARROW * len(narrow)
+        measures = [[low[name], high[name]] for name in self._measures]
+        texts = [[low.get(name, -1), high[name]] for name in self._texts]
+        return measures, texts, quarters if masked else -1, quarters + masked
+
+    def _term_table(self, quarters: int) -> tuple[list[list[int]], int]:
+        """Return the terms, and the quarters of a row (of a tile: with the terms' columns)."""
+        table = []
+        for (measure, need), number in self._terms.of.items():  # type: ignore[misc]
+            squares, extreme = number in self._squared, self._extreme.of.get(number, -1)
+            wanted = [True, measure != ROWS, squares, squares, extreme >= 0, extreme >= 0]
+            at = [-1] * 6
+            if self._resolution_ms:
+                for part, is_wanted in enumerate(wanted):
+                    if is_wanted:
+                        at[part] = quarters
+                        quarters += _WORD
+            table.append([measure, need, int(squares), extreme, *at])
+        return table, quarters
+
+    def _order(self, *kinds: list[tuple[int, int]]) -> tuple[list[list[int]], list[int]]:
+        order: list[int] = []
+        by_window: list[list[int]] = [[] for _ in self._windows]
+        for slots in kinds:
+            for window, bounds in enumerate(by_window):
+                mine = [number for number, (_, w) in enumerate(slots) if w == window]
+                bounds += [len(order), len(order) + len(mine)]
+                order += mine
+        return by_window, order
+
+
+def _table(rows: Iterable[Iterable[int]], width: int) -> Int64:
+    return np.array(list(rows), np.int64).reshape(-1, width)

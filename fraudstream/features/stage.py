@@ -1,0 +1,241 @@
+"""One kind of entity: its plan, its state, and a batch's way through it.
+
+Columns in, columns and state out: nothing here knows of other stages, so that one can later stand behind a topic of
+its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fraudstream.batch import Float64, Int64, UInt64
+from fraudstream.features import kernels, transfer
+from fraudstream.features.access import HEADER_WIDTH, block_of, packed
+from fraudstream.features.arena import BUMP, Region, new_allocator
+from fraudstream.features.catalog import Catalog, stage_name
+from fraudstream.features.columns import BatchColumns
+from fraudstream.features.labels import Marking
+from fraudstream.features.memory import address_of
+from fraudstream.features.plan import P_QUARTERS, P_REACH_MS, P_RESOLUTION_MS, plan_stage
+from fraudstream.features.rows import words_needed
+from fraudstream.features.table import (
+    C_ENTITIES,
+    C_HEADERS,
+    C_ROWS,
+    H_COUNT,
+    S_LENGTH,
+    S_USED,
+    SHARD_BITS,
+    SHARDS,
+    TABLE_WORDS_MIN,
+    find,
+    find_or_add,
+    grow_table,
+)
+from fraudstream.settings import StateSettings
+
+_WORDS_MIN = 1 << 16
+_HEADERS_MIN = 1 << 10
+_SWEPT_A_ROW = 4  # headers looked at for each row that comes, so that idle entities go without a pause
+
+
+class Stage:
+    """The windows of one entity at one resolution.
+
+    Attributes:
+        name: the entity, for tiles with their length (`merchant@5m`).
+    """
+
+    def __init__(
+        self, catalog: Catalog, entity: str, resolution_ms: int, settings: StateSettings
+    ) -> None:
+        self.name = stage_name(entity, resolution_ms)
+        self.key_fields = catalog.event.entity_fields(entity)
+        self.planned = plan_stage(catalog, catalog.of_stage(entity, resolution_ms), resolution_ms)
+        self.plan = self.planned.plan
+        self._plan = packed(self.plan, with_rows=True)
+        self._silent = packed(self.plan._replace(ops=self.plan.ops[:0]), with_rows=True)
+        self.labelled = self.planned.labelled
+        self._id_field = catalog.event.id
+        self._settings = settings
+        self._scratch = packed(
+            [
+                np.zeros((len(self.plan.windows), 2), np.int64),
+                np.zeros((len(self.plan.slots), 6), np.int64),
+                np.zeros((len(self.plan.text_slots), 3), np.int64),
+                np.zeros((len(self.plan.hour_slots), 2), np.int64),
+            ],
+            with_rows=False,
+        )
+        self._swept = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._words = Region(_WORDS_MIN)
+        self._headers = Region(_HEADERS_MIN * HEADER_WIDTH)
+        self._allocator = new_allocator()
+        self._shards = np.zeros((SHARDS, 3), np.int64)
+        self._counts = np.array([0, 0, -1, 0], np.int64)
+        self._located()
+        for shard in range(SHARDS):
+            grow_table(self._at, shard)
+
+    def _located(self) -> None:
+        """Note where everything is; called again whenever the arena or the headers have moved."""
+        words, headers = self._words.words, self._headers.words
+        self._block = block_of(
+            [words, len(words), headers, len(headers) // HEADER_WIDTH, self._allocator, self._shards, self._counts]
+        )
+        self._at = address_of(self._block)
+
+    @property
+    def entities(self) -> int:
+        """Return how many entities are kept."""
+        return int(self._counts[C_ENTITIES])
+
+    @property
+    def rows_kept(self) -> int:
+        """Return how many rows (or tiles) are kept."""
+        return int(self._counts[C_ROWS])
+
+    @property
+    def bytes_used(self) -> int:
+        """Return the bytes of headers, tables, rows and indexes, free chunks included."""
+        return 8 * (int(self._allocator[BUMP]) + int(self._counts[C_HEADERS]) * HEADER_WIDTH)
+
+    @property
+    def row_bytes(self) -> int:
+        """Return the bytes of one row."""
+        return 2 * int(self.plan.shape[P_QUARTERS])
+
+    @property
+    def reach_ms(self) -> int:
+        """Return how far before a row its oldest visible row may lie."""
+        return int(self.plan.shape[P_REACH_MS])
+
+    def advance(
+        self,
+        columns: BatchColumns,
+        entities: UInt64,
+        marks: list[tuple[Marking, int, int]],
+        watermark_ms: int,
+        out: tuple[Float64 | None, npt.NDArray[np.uint8]],
+        keep: bool = True,
+    ) -> npt.NDArray[np.uint8]:
+        """Read a batch's rows into X (unless it is None) and keep them; return which left state, [n].
+
+        Args:
+            marks: fraud marks with the hash of their entity and their bits in this stage.
+            keep: False only reads.
+        """
+        batch, n = columns.batch, len(columns.batch)
+        X, flags = out
+        slots = self._slots(entities)
+        stored = np.zeros(n, np.uint8)
+        values = np.empty((n, len(self.planned.measures)), np.int64)
+        for m, field in enumerate(self.planned.measures):
+            values[:, m] = batch.measures[field]
+        keys = np.empty((n, len(self.planned.texts)), np.int64)
+        for k, field in enumerate(self.planned.texts):
+            keys[:, k] = columns.keys(field)
+        bits = columns.bits(self.planned.filters) if self.planned.masked else _NO_BITS
+        width = 0 if X is None else X.shape[1]
+        parts = [batch.time_ms, values, values.shape[1], keys, keys.shape[1], bits, flags if X is None else X,
+                 width, flags, stored]  # fmt: skip
+        block, plan = block_of(parts), self._silent if X is None else self._plan
+        bounds = (self._settings.rows_max if keep else 0, self._settings.lateness_ms, watermark_ms)
+        done, (given, marked) = (0, 0), self._marks(marks)
+        while True:
+            done = kernels.observe(
+                self._at, address_of(plan), address_of(self._scratch), slots, address_of(block), address_of(given),
+                bounds, done,
+            )  # fmt: skip
+            if done[0] >= n and done[1] >= len(marks):
+                break
+            self._make_room(int(slots[done[0]]))
+        del marked
+        self._sweep(max(watermark_ms, int(batch.time_ms.max())), _SWEPT_A_ROW * n)
+        return stored
+
+    def pack(self, shard: int) -> Int64:
+        """Return a shard's entities as words."""
+        plan = address_of(self._plan)
+        words = np.empty(transfer.shard_words(self._at, plan, shard), np.int64)
+        transfer.pack(self._at, plan, shard, address_of(words))
+        return words
+
+    def unpack(self, words: Int64, codes: dict[str, Int64]) -> None:
+        """Take packed entities in, in the place of those that are here.
+
+        Args:
+            codes: for the category fields whose codes differ there, what each code is here.
+        """
+        plan = address_of(self._plan)
+        hashes = np.empty(len(words) // transfer.ENTITY_WORDS, np.uint64)
+        hashes = hashes[: transfer.hashes_in(plan, address_of(words), len(words), hashes)]
+        slots = self._slots(hashes)
+        kept = np.flatnonzero(slots >= 0)
+        assert len(kept) == len(slots), "more entities than state.entities_max"
+        longest = max((len(column) for column in codes.values()), default=1)
+        table = np.full((max(1, len(self.planned.texts)), longest), -1, np.int64)
+        for text, field in enumerate(self.planned.texts):
+            if field in codes:
+                table[text, : len(codes[field])] = codes[field]
+        self._grow(2 * len(words) + 16 * len(slots))
+        transfer.unpack(self._at, plan, address_of(words), slots, table)
+
+    def drop(self, shard: int) -> None:
+        """Let go of a shard's entities."""
+        transfer.drop(self._at, address_of(self._plan), shard)
+
+    def _make_room(self, slot: int) -> None:
+        """Let the arena take one more row of an entity, whatever that makes of it."""
+        rows = int(self._headers.words[HEADER_WIDTH * slot + H_COUNT])
+        self._grow(words_needed(address_of(self._plan), rows))
+
+    def _grow(self, words: int) -> None:
+        self._words.grow(int(self._allocator[BUMP]) + words)
+        self._located()
+
+    def _slots(self, entities: UInt64) -> Int64:
+        slots = np.empty(len(entities), np.int64)
+        done = 0
+        while True:
+            done = find_or_add(self._at, entities, self._settings.entities_max, slots, done)
+            if done >= len(entities):
+                return slots
+            self._headers.grow(HEADER_WIDTH * (int(self._counts[C_HEADERS]) + 1))
+            shard = int(entities[done] >> SHARD_BITS)
+            length = int(self._shards[shard, S_LENGTH])
+            self._grow(4 * max(length, TABLE_WORDS_MIN))
+            if (self._shards[shard, S_USED] + 1) * 4 > length * 3:
+                grow_table(self._at, shard)
+
+    def _marks(self, marks: list[tuple[Marking, int, int]]) -> tuple[Int64, list[Int64]]:
+        """Return the block of the marks, and the arrays that it names."""
+        hashes = np.array([entity for _, entity, _ in marks], np.int64).view(np.uint64)
+        slots = np.empty(len(marks), np.int64)
+        find(self._at, hashes, slots)
+        keys = np.array([mark.id_hash for mark, _, _ in marks], np.uint64).view(np.int64) >> 16
+        keys[keys == 0] = 1
+        rows, sources, times, signs = (
+            np.array([getattr(mark, name) for mark, _, _ in marks], np.int64)
+            for name in ("row", "source", "time_ms", "sign")
+        )
+        bits = np.array([bits for _, _, bits in marks], np.int64)
+        arrays = [rows, sources, slots, times, keys, signs, bits]
+        return block_of([len(marks), *arrays]), arrays
+
+    def _sweep(self, watermark_ms: int, headers: int) -> None:
+        """Look at some of the headers, in turn, and let go of idle entities."""
+        used = int(self._counts[C_HEADERS])
+        resolution_ms = int(self.plan.shape[P_RESOLUTION_MS])
+        floored_ms = watermark_ms // resolution_ms * resolution_ms if resolution_ms else watermark_ms
+        idle_ms = floored_ms - self.reach_ms - self._settings.lateness_ms
+        kernels.sweep(self._at, address_of(self._plan), (self._swept, self._swept + headers), idle_ms)
+        self._swept = 0 if self._swept + headers >= used else self._swept + headers
+
+
+_NO_BITS = np.empty(0, np.uint16)

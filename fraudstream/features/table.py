@@ -1,0 +1,160 @@
+"""The entities of one kind: found by their hash, in 64 shards, without a Python object an entity.
+
+A header of 64 bytes (one cache line) says where an entity's rows are. A shard's hash table is a chunk of the
+arena with one word an entry: 32 bits of the hash, which sort out nearly all strangers, and the header's number;
+the header holds the whole hash. The shard is the hash's top bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fraudstream.features.access import (
+    count_of,
+    header,
+    header_room,
+    put_count,
+    put_header,
+    put_shard,
+    put_word_at,
+    shard_of,
+    word_at,
+)
+from fraudstream.features.arena import allocate, release
+from fraudstream.features.memory import compiled
+
+SHARDS = 64
+SHARD_BITS = np.uint64(58)
+TABLE_WORDS_MIN = 16
+
+# Columns of a header. A free header has hash 0, and in H_BASE the next free one.
+H_HASH, H_BASE, H_CAPACITY, H_START, H_COUNT, H_NEWEST_MS, H_DROPPED_MS, H_INDEX = range(8)
+# Columns of `shards`: first word and length of the table, entries in it.
+S_BASE, S_LENGTH, S_USED = range(3)
+# `counts`: entities, headers ever used, first free header, rows kept.
+C_ENTITIES, C_HEADERS, C_FREE, C_ROWS = range(4)
+
+NO_TIME = np.iinfo(np.int64).min // 2
+ABSENT, UNTRACKED = -1, -2
+
+_TAG_SHIFT, _TAG_MASK = np.uint64(26), np.uint64(0xFFFFFFFF)
+
+
+@compiled
+def _entry(key, slot):  # type: ignore[no-untyped-def]
+    return np.int64((((key >> _TAG_SHIFT) & _TAG_MASK) << np.uint64(32)) | np.uint64(slot + 1))
+
+
+@compiled
+def _find(store, key):  # type: ignore[no-untyped-def]
+    """Return (header number or -1, place in the table where it is or would be)."""
+    shard = np.int64(key >> SHARD_BITS)
+    base, mask = shard_of(store, shard, S_BASE), shard_of(store, shard, S_LENGTH) - 1
+    tag = np.int64((key >> _TAG_SHIFT) & _TAG_MASK)
+    at = np.int64(key) & mask
+    while True:
+        entry = word_at(store, base + at)
+        if entry == 0:
+            return -1, at
+        if (entry >> 32) & np.int64(0xFFFFFFFF) == tag:
+            slot = (entry & np.int64(0xFFFFFFFF)) - 1
+            if header(store, slot, H_HASH) == np.int64(key):
+                return slot, at
+        at = (at + 1) & mask
+
+
+@compiled
+def find(store, hashes, found):  # type: ignore[no-untyped-def]
+    """Fill `found` with header numbers, -1 where there is none."""
+    for i in range(len(hashes)):
+        found[i] = ABSENT if hashes[i] == np.uint64(0) else _find(store, hashes[i])[0]
+
+
+@compiled
+def find_or_add(store, hashes, entities_max, found, start):  # type: ignore[no-untyped-def]
+    """Fill `found` from `start` on; return n, or the row at which a table or the headers must grow first."""
+    for i in range(start, len(hashes)):
+        key = hashes[i]
+        if key == np.uint64(0):
+            found[i] = ABSENT
+            continue
+        slot, at = _find(store, key)
+        if slot >= 0:
+            found[i] = slot
+            continue
+        if count_of(store, C_ENTITIES) >= entities_max:
+            found[i] = UNTRACKED
+            continue
+        shard = np.int64(key >> SHARD_BITS)
+        slot = count_of(store, C_FREE)
+        if (shard_of(store, shard, S_USED) + 1) * 4 > shard_of(store, shard, S_LENGTH) * 3 or (
+            slot < 0 and count_of(store, C_HEADERS) >= header_room(store)
+        ):
+            return i
+        if slot >= 0:
+            put_count(store, C_FREE, header(store, slot, H_BASE))
+        else:
+            slot = count_of(store, C_HEADERS)
+            put_count(store, C_HEADERS, count_of(store, C_HEADERS) + (1))
+        put_header(store, slot, H_HASH, np.int64(key))
+        put_header(store, slot, H_BASE, -1)
+        put_header(store, slot, H_CAPACITY, 0)
+        put_header(store, slot, H_START, 0)
+        put_header(store, slot, H_COUNT, 0)
+        put_header(store, slot, H_NEWEST_MS, NO_TIME)
+        put_header(store, slot, H_DROPPED_MS, NO_TIME)
+        put_header(store, slot, H_INDEX, -1)
+        put_word_at(store, shard_of(store, shard, S_BASE) + at, _entry(key, slot))
+        put_shard(store, shard, S_USED, shard_of(store, shard, S_USED) + (1))
+        put_count(store, C_ENTITIES, count_of(store, C_ENTITIES) + (1))
+        found[i] = slot
+    return len(hashes)
+
+
+@compiled
+def grow_table(store, shard):  # type: ignore[no-untyped-def]
+    """Double a shard's table (or make its first); the arena has room for it."""
+    base, length = shard_of(store, shard, S_BASE), shard_of(store, shard, S_LENGTH)
+    larger = max(TABLE_WORDS_MIN, length * 2)
+    fresh = allocate(store, larger)
+    for at in range(larger):
+        put_word_at(store, fresh + at, 0)
+    for at in range(length):
+        entry = word_at(store, base + at)
+        if entry != 0:
+            to = header(store, (entry & np.int64(0xFFFFFFFF)) - 1, H_HASH) & (larger - 1)
+            while word_at(store, fresh + to) != 0:
+                to = (to + 1) & (larger - 1)
+            put_word_at(store, fresh + to, entry)
+    if length > 0:
+        release(store, base, length)
+    put_shard(store, shard, S_BASE, fresh)
+    put_shard(store, shard, S_LENGTH, larger)
+
+
+@compiled
+def remove(store, slot):  # type: ignore[no-untyped-def]
+    """Take an entity out of its table and free its header; its chunks are gone already.
+
+    Entries behind the hole move up (linear probing without tombstones: Knuth, vol. 3, 6.4, algorithm R).
+    """
+    key = np.uint64(header(store, slot, H_HASH))
+    shard = np.int64(key >> SHARD_BITS)
+    base, mask = shard_of(store, shard, S_BASE), shard_of(store, shard, S_LENGTH) - 1
+    _, hole = _find(store, key)
+    at = hole
+    while True:
+        at = (at + 1) & mask
+        entry = word_at(store, base + at)
+        if entry == 0:
+            break
+        home = header(store, (entry & np.int64(0xFFFFFFFF)) - 1, H_HASH) & mask
+        if ((at - home) & mask) >= ((at - hole) & mask):
+            put_word_at(store, base + hole, entry)
+            hole = at
+    put_word_at(store, base + hole, 0)
+    put_shard(store, shard, S_USED, shard_of(store, shard, S_USED) - (1))
+    put_count(store, C_ENTITIES, count_of(store, C_ENTITIES) - (1))
+    put_header(store, slot, H_HASH, 0)
+    put_header(store, slot, H_BASE, count_of(store, C_FREE))
+    put_count(store, C_FREE, slot)
