@@ -39,11 +39,16 @@ Step = tuple[list[KnownLabel], TransactionBatch]  # what is learned before the b
 
 
 class Laps:
-    """Seconds by step of `observe`."""
+    """Seconds by step of a batch, and the longest of each."""
 
     def __init__(self) -> None:
-        self.spent_s: dict[str, float] = defaultdict(float)
         self._since_s = 0.0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was timed."""
+        self._spent_s: dict[str, float] = defaultdict(float)
+        self._longest_s: dict[str, float] = defaultdict(float)
 
     def begin(self) -> None:
         """Start a batch."""
@@ -52,12 +57,17 @@ class Laps:
     def __call__(self, step: str) -> None:
         """Note the end of a step."""
         now_s = time.perf_counter()
-        self.spent_s[step] += now_s - self._since_s
+        self._spent_s[step] += now_s - self._since_s
+        self._longest_s[step] = max(self._longest_s[step], now_s - self._since_s)
         self._since_s = now_s
 
     def us_a_row(self, rows: int) -> dict[str, float]:
         """Return microseconds a row by step."""
-        return {step: round(1e6 * spent_s / rows, 3) for step, spent_s in self.spent_s.items()}
+        return {step: round(1e6 * spent_s / rows, 3) for step, spent_s in self._spent_s.items()}
+
+    def longest_ms(self) -> dict[str, float]:
+        """Return the milliseconds of each step in the batch where it took longest."""
+        return {step: round(1e3 * longest_s, 2) for step, longest_s in self._longest_s.items()}
 
 
 def bench_settings(**state: Any) -> Settings:
@@ -154,13 +164,14 @@ def engine(rows: int, cards: int, seed: int, columns: str = "all") -> dict[str, 
     measured = new_engine(default_catalog(columns), bench_settings(), laps)
     half = len(taken) // 2
     absorb(measured, taken[:half])
-    laps.spent_s.clear()
+    laps.clear()
     took_s = observed(measured, taken[half:], laps)
     timed = sum(len(batch) for _, batch in taken[half:])
     return {
         "transactions_per_s": timed / took_s,
         "features": len(measured.catalog),
         "us_per_transaction": laps.us_a_row(timed),
+        "longest_ms": laps.longest_ms(),
         **state_of(measured),
     }
 

@@ -238,9 +238,10 @@ def extremes(values: Ints, seen: Slices, which: str) -> Ints:
     """Return the smallest or largest value of each slice; anything where it is empty."""
     found = np.zeros(len(seen.low), np.int64)
     filled = np.flatnonzero(seen.count)
+    filled = filled[np.argsort(seen.high[filled])]  # slices follow each other: little lies between two
     cuts = np.stack([seen.low[filled], seen.high[filled]], axis=1).ravel()
     reduce = np.minimum if which == "min" else np.maximum
-    found[filled] = reduce.reduceat(np.r_[values, 0], cuts)[::2]  # each second one lies between two slices
+    found[filled] = reduce.reduceat(np.r_[values, 0], cuts)[::2]
     return found
 
 

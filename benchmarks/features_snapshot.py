@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.features_cases import (
@@ -24,6 +26,8 @@ from benchmarks.features_process import settle_memory
 from benchmarks.features_stream import DAY_MS, World
 from fraudstream.batch import TransactionBatch
 from fraudstream.features import FeatureEngine
+from fraudstream.features import snapshot as snapshots
+from fraudstream.features.snapshot import Snapshotter
 
 CHECKED_ROWS = 20_480
 LOOP_ROWS = 409_600
@@ -31,10 +35,6 @@ LOOP_ROWS = 409_600
 
 def snapshot(cards: int, rows_a_card: int, seed: int) -> dict[str, Any]:
     """Measure save, load and the longest stall."""
-    if importlib.util.find_spec("fraudstream.features.snapshot") is None:
-        return {"skipped": "there is no fraudstream.features.snapshot yet"}
-    from fraudstream.features import snapshot as snapshots
-
     settings, catalog = bench_settings(), default_catalog()
     engine = new_engine(catalog, settings, Laps())
     world = World(cards, max(1, cards // CARDS_A_MERCHANT), even=True, seed=seed)
@@ -79,30 +79,37 @@ def stalls(engine: FeatureEngine, taken: list[Step], path: Path) -> dict[str, An
     settle_memory()
     alone_ms = [timed_ms(engine, batch) for _, batch in quiet]
     during_ms: list[float] = []
-    ended = False
     running = taking(engine, path)
-    for _, batch in busy:
-        began_s = time.perf_counter()
-        if next(running, True):  # what the loop itself must do for the snapshot counts as its stall
-            ended = True
+    began_s = time.perf_counter()
+    for _, batch in cycle_in_time(busy):
+        step_s = time.perf_counter()
+        if next(running):  # what the loop itself must do for the snapshot counts as its stall
             break
-        during_ms.append(1e3 * (time.perf_counter() - began_s) + timed_ms(engine, batch))
-    for _ in running:
-        time.sleep(0.01)
+        during_ms.append(1e3 * (time.perf_counter() - step_s) + timed_ms(engine, batch))
     return {
+        "ratio_of_longest_batches": round(max(during_ms) / max(alone_ms), 2),
         "batch_ms_max_alone": round(max(alone_ms), 2),
+        "batch_ms_median_alone": round(median(alone_ms), 2),
         "batch_ms_max_during_snapshot": round(max(during_ms), 2),
+        "batch_ms_first_during_snapshot": round(during_ms[0], 2),  # with the start of the snapshot
+        "batch_ms_median_during_snapshot": round(median(during_ms), 2),
         "batches_during_snapshot": len(during_ms),
-        "snapshot_ended_within_the_loop": ended,
+        "snapshot_beside_the_loop_s": round(time.perf_counter() - began_s, 2),
     }
+
+
+def cycle_in_time(taken: list[Step]) -> Iterator[Step]:
+    """Yield the batches again and again, each time later, so that they do not run out before the snapshot ends."""
+    width_ms = int(taken[-1][1].time_ms[-1] - taken[0][1].time_ms[0]) + 1
+    for turn in count():
+        for labels, batch in taken:
+            yield labels, replace(batch, time_ms=batch.time_ms + turn * width_ms)
 
 
 def taking(engine: FeatureEngine, path: Path) -> Iterator[bool]:
     """Take a snapshot beside a loop, which asks for the next item before each batch; True: it has ended."""
-    from fraudstream.features.snapshot import Snapshotter
-
-    snapshotter = Snapshotter(engine, path)
-    snapshotter.start()
+    snapshotter = Snapshotter()
+    snapshotter.start(engine, path)
     while not snapshotter.done():
         yield False
     yield True

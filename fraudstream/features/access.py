@@ -21,15 +21,17 @@ from fraudstream.features.memory import (
     put_double,
     put_half,
     put_octet,
-    put_quarter,
     put_word,
     quarter,
     word,
 )
 
-# `store`: the arena and its length in words, the headers and how many there is room for, and small arrays.
-K_WORDS, K_ROOM, K_HEADERS, K_HEADER_ROOM, K_ALLOCATOR, K_SHARDS, K_COUNTS, STORE_WORDS = range(8)
+# `store`, one for each shard, one behind the other: the shard's arena and its length in words, its allocator; and what
+# all share: the headers and how many there is room for, where the shards' tables are, counts.
+K_WORDS, K_ROOM, K_HEADERS, K_HEADER_ROOM, K_ALLOCATOR, K_SHARDS, K_COUNTS = range(7)
+STORE_WORDS = 8
 HEADER_WIDTH = 8
+SHARD_BITS = np.uint64(58)  # the shard is the hash's top bits
 # `plan`: for each table where it begins and how many rows it has, then the tables.
 (D_WINDOWS, D_TERMS, D_SLOTS, D_TEXT_TERMS, D_TEXT_SLOTS, D_HOUR_SLOTS, D_BY_WINDOW, D_ORDER, D_OPS, D_MEASURES, D_TEXTS,
  D_SHAPE, PLAN_TABLES) = range(13)  # fmt: skip
@@ -60,6 +62,12 @@ def block_of(parts: Sequence[int | npt.NDArray[Any]]) -> Int64:
 
 
 @compiled
+def store_of(stores, key):  # type: ignore[no-untyped-def]
+    """Return the store of an entity's shard, by its hash."""
+    return stores + 8 * STORE_WORDS * np.int64(np.uint64(key) >> SHARD_BITS)
+
+
+@compiled
 def word_at(store, i):  # type: ignore[no-untyped-def]
     """Return word i of the arena."""
     return word(word(store, K_WORDS), i)
@@ -68,28 +76,6 @@ def word_at(store, i):  # type: ignore[no-untyped-def]
 @compiled
 def put_word_at(store, i, value):  # type: ignore[no-untyped-def]
     put_word(word(store, K_WORDS), i, value)
-
-
-@compiled
-def half_at(store, i):  # type: ignore[no-untyped-def]
-    """Return half word i of the arena, unsigned."""
-    return half(word(store, K_WORDS), i)
-
-
-@compiled
-def put_half_at(store, i, value):  # type: ignore[no-untyped-def]
-    put_half(word(store, K_WORDS), i, value)
-
-
-@compiled
-def quarter_at(store, i):  # type: ignore[no-untyped-def]
-    """Return quarter word i of the arena, unsigned."""
-    return quarter(word(store, K_WORDS), i)
-
-
-@compiled
-def put_quarter_at(store, i, value):  # type: ignore[no-untyped-def]
-    put_quarter(word(store, K_WORDS), i, value)
 
 
 @compiled
@@ -202,8 +188,8 @@ def op_at(plan, i, column):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def measure_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return _in_plan(plan, D_MEASURES, 2, i, column)
+def measure_at(plan, i):  # type: ignore[no-untyped-def]
+    return _in_plan(plan, D_MEASURES, 1, i, 0)
 
 
 @compiled
@@ -339,3 +325,14 @@ def mark_sign(marks, i):  # type: ignore[no-untyped-def]
 @compiled
 def mark_bits(marks, i):  # type: ignore[no-untyped-def]
     return word(word(marks, M_BITS), i)
+
+
+@compiled
+def half_at(store, i):  # type: ignore[no-untyped-def]
+    """Return half word i of the arena, unsigned."""
+    return half(word(store, K_WORDS), i)
+
+
+@compiled
+def put_half_at(store, i, value):  # type: ignore[no-untyped-def]
+    put_half(word(store, K_WORDS), i, value)

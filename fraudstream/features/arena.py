@@ -19,11 +19,12 @@ from fraudstream.features.memory import compiled
 PAGE_BYTES = 4096
 CHUNK_WORDS_MIN = 8
 CLASSES = 256
-GROWTH = 1.5
+GROWTH = 1.25
 
-# Words of an allocator: the first word never handed out, then the head of each class's free list (-1: none).
-BUMP = 0
-_FREE = 1
+# Words of an allocator: the first word never handed out, the words of freed chunks, then the head of each class's list
+# of them (-1: none).
+BUMP, FREED = 0, 1
+_FREE = 2
 
 class Region:
     """A growable array of 8-byte words."""
@@ -63,7 +64,7 @@ def _whole_pages(octets: int) -> int:
 def new_allocator() -> npt.NDArray[np.int64]:
     """Return an allocator that has handed out nothing."""
     allocator = np.full(_FREE + CLASSES, -1, np.int64)
-    allocator[BUMP] = 0
+    allocator[BUMP] = allocator[FREED] = 0
     return allocator
 
 
@@ -93,6 +94,7 @@ def allocate(store, words):  # type: ignore[no-untyped-def]
     base = allocator_at(store, at)
     if base >= 0:
         put_allocator(store, at, word_at(store, base))
+        put_allocator(store, FREED, allocator_at(store, FREED) - size)
         return base
     base = allocator_at(store, BUMP)
     put_allocator(store, BUMP, base + size)
@@ -102,6 +104,8 @@ def allocate(store, words):  # type: ignore[no-untyped-def]
 @compiled
 def release(store, base, words):  # type: ignore[no-untyped-def]
     """Give a chunk of `words` back."""
-    at = _FREE + _class_of(chunk_words(words))
+    size = chunk_words(words)
+    at = _FREE + _class_of(size)
     put_word_at(store, base, allocator_at(store, at))
     put_allocator(store, at, base)
+    put_allocator(store, FREED, allocator_at(store, FREED) + size)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fraudstream.batch import MISSING, Int64, TransactionBatch, UInt64
+from fraudstream.batch import MISSING, Float64, Int64, TransactionBatch, UInt64
 from fraudstream.event import TEXT_TYPES, EventType
 from fraudstream.features.keys import combine, hash_texts
 from fraudstream.features.where import Condition
@@ -53,6 +53,7 @@ class BatchColumns:
         self._codes = codes
         self._hashes: dict[str, UInt64] = {}
         self._keys: dict[str, Int64] = {}
+        self._bits: dict[int, npt.NDArray[np.uint16]] = {}
 
     def hashes(self, field: str) -> UInt64:
         """Return the 64-bit hashes of a text field, [n]; 0 where there is none."""
@@ -79,13 +80,32 @@ class BatchColumns:
 
     def bits(self, filters: list[tuple[Condition, ...]]) -> npt.NDArray[np.uint16]:
         """Return the bits of the filters that each row fulfils, [n]; bit 0 is the label's."""
-        found = np.zeros(len(self.batch), np.uint16)
+        if id(filters) in self._bits:
+            return self._bits[id(filters)]
+        found = self._bits[id(filters)] = np.zeros(len(self.batch), np.uint16)
         for number, conditions in enumerate(filters):
             fulfilled = np.ones(len(self.batch), bool)
             for condition in conditions:
                 fulfilled &= self._fulfilled(condition)
             found |= fulfilled.astype(np.uint16) << np.uint16(number + 1)
         return found
+
+    def differing(self, left: str, right: str) -> Float64:
+        """Return 1 where two text fields differ, 0 where they are equal, NaN where one is missing, [n]."""
+        if {self._event.fields[left].type, self._event.fields[right].type} == {"category"}:
+            first, second = self.keys(left), self._codes[left].column(self.batch.texts[right])
+        else:
+            first, second = self.hashes(left).view(np.int64), self.hashes(right).view(np.int64)
+        return np.where((first == 0) | (second == 0), np.nan, (first != second).astype(np.float64))
+
+    def positions(self, field: str) -> Float64:
+        """Return where in its listed values a category stands, [n]; NaN for another value or none."""
+        codes = self._codes[field]
+        numbers = [codes.code(value) for value in self._event.fields[field].values]
+        keys = self.keys(field)
+        table = np.full(len(codes.of) + 1, np.nan)
+        table[numbers] = np.arange(len(numbers))
+        return table[keys]
 
     def _fulfilled(self, condition: Condition) -> npt.NDArray[np.bool_]:
         compare = _OPERATORS[condition.op]

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fraudstream.batch import MISSING, Float64, Int64, TransactionBatch, UInt64
+from fraudstream.errors import ConfigError
 from fraudstream.event import NUMERIC_TYPES
 from fraudstream.features import kernels
 from fraudstream.features.catalog import EVENT, Catalog, Feature
 from fraudstream.features.columns import BatchColumns, Codes
 from fraudstream.features.inspecting import Rows, dump
-from fraudstream.features.labels import KnownLabel, LabelBook, Marking
+from fraudstream.features.labels import STAGES_MAX, KnownLabel, LabelBook, Marking
 from fraudstream.features.repeats import Recognised, Repeats
 from fraudstream.features.shards import pack_shard, unpack_shard
 from fraudstream.features.stage import Stage
@@ -80,6 +81,9 @@ class FeatureEngine:
         self._reaches = [(f.reach_ms, column) for column, f in enumerate(catalog.features) if f.entity != EVENT]
         self._reach_ms = max((reach_ms for reach_ms, _ in self._reaches), default=0)
         labelled = [stage for stage in self.stages if stage.labelled]
+        if len(labelled) > STAGES_MAX:
+            names = ", ".join(stage.name for stage in labelled)
+            raise ConfigError(f"features: label is used with {names}; {STAGES_MAX} of these are accepted")
         horizon_ms = max((stage.reach_ms for stage in labelled), default=0) + settings.lateness_ms
         self.labels = LabelBook(horizon_ms, len(labelled), grace_ms) if labelled else None
 
@@ -151,47 +155,51 @@ class FeatureEngine:
     def _observed(self, batch: TransactionBatch, keep: bool) -> Observed:
         X = np.empty((len(batch), len(self.catalog)), np.float64)
         flags = np.zeros(len(batch), np.uint8)
-        self._advance(batch, X, flags, keep)
+        columns = self._advance(batch, X, flags, keep)
         for column, feature in self._event_features:
-            X[:, column] = _event_column(feature, batch, self.catalog)
+            X[:, column] = _event_column(feature, columns, self.catalog)
         self._blank_cold(batch, X, flags)
         self.lap("event")
         return Observed(X, flags)
 
     def _advance(
         self, batch: TransactionBatch, X: Float64 | None, flags: npt.NDArray[np.uint8], keep: bool
-    ) -> None:
+    ) -> BatchColumns:
+        columns = BatchColumns(batch, self.catalog.event, self.codes)
         if not len(batch):
-            return
+            return columns
         if self.history_from_ms is None:
             self.history_from_ms = int(batch.time_ms[0])
-        columns = BatchColumns(batch, self.catalog.event, self.codes)
         entities = [columns.entity(stage.key_fields) for stage in self.stages]
         self.lap("texts")
         marks = self._markings(columns, entities) if keep else []
         stored = []
         for stage, hashes in zip(self.stages, entities, strict=True):
-            at = 2 * len(stored)
-            mine = [(m, *m.entities[at : at + 2]) for m in marks] if stage.labelled else []
+            labelled = len(stored)
+            mine = [
+                (mark, mark.entities[labelled], (mark.bits >> (16 * labelled)) & 0xFFFF) for mark in marks
+            ] if stage.labelled else []
             left = stage.advance(columns, hashes, mine, self.watermark_ms, (X, flags), keep)
             if stage.labelled:
                 stored.append(left)
             self.lap(stage.name)
-        if not keep:
-            return
-        if self.labels is not None:
-            self.labels.settle(stored)
-        self.watermark_ms = max(self.watermark_ms, int(batch.time_ms.max()))
+        if keep:
+            if self.labels is not None:
+                self.labels.settle(stored)
+            self.watermark_ms = max(self.watermark_ms, int(batch.time_ms.max()))
+        return columns
 
     def _markings(self, columns: BatchColumns, entities: list[UInt64]) -> list[Marking]:
         if self.labels is None:
             return []
-        labelled: list[Int64] = []
+        bits = np.zeros(len(columns.batch), np.int64)
+        labelled = [bits]
         for stage, hashes in zip(self.stages, entities, strict=True):
             if stage.labelled:
-                labelled += [hashes.view(np.int64), columns.bits(stage.planned.filters).astype(np.int64)]
+                bits |= columns.bits(stage.planned.filters).astype(np.int64) << (16 * (len(labelled) - 1))
+                labelled.append(hashes.view(np.int64))
         ids = columns.hashes(self.catalog.event.id)
-        marks = self.labels.markings(ids, columns.batch.time_ms, labelled, self.watermark_ms)
+        marks = self.labels.markings(ids, columns.batch.time_ms, np.column_stack(labelled), self.watermark_ms)
         self.lap("labels")
         return marks
 
@@ -210,18 +218,16 @@ def _unheard(step: str) -> None:
     pass
 
 
-def _event_column(feature: Feature, batch: TransactionBatch, catalog: Catalog) -> Float64 | Int64:
+def _event_column(feature: Feature, columns: BatchColumns, catalog: Catalog) -> Float64 | Int64:
+    batch = columns.batch
     if feature.aggregate == "hour_of_day":
         return (batch.time_ms % _DAY_MS) // 3_600_000
     if feature.aggregate == "day_of_week":
         return (batch.time_ms // _DAY_MS + 3) % 7
     if feature.aggregate == "differs":
-        left, right = (batch.texts[field] for field in feature.of)
-        pairs = zip(left, right, strict=True)
-        return np.array([np.nan if a is None or b is None else float(a != b) for a, b in pairs])
+        return columns.differing(*feature.of)
     field = catalog.event.fields[feature.of[0]]
     if field.type in NUMERIC_TYPES:
         column = batch.measures[feature.of[0]]
         return np.where(column == MISSING, np.nan, column / 10**field.digits)
-    codes: dict[str | None, float] = {value: float(i) for i, value in enumerate(field.values)}
-    return np.array([codes.get(text, np.nan) for text in batch.texts[feature.of[0]]], np.float64)
+    return columns.positions(feature.of[0])

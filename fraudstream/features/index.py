@@ -65,10 +65,11 @@ from fraudstream.features.rows import (
     MAP_WORDS,
     fulfils,
     index_size,
-    narrow_at,
+    narrow_of,
     part_of,
-    text_at,
-    tile_at,
+    row_at,
+    text_of,
+    tile_part,
     time_at,
 )
 from fraudstream.features.table import H_BASE, H_CAPACITY, H_COUNT, H_INDEX, H_START
@@ -107,7 +108,7 @@ def fill_blocks(store, plan, index, base, capacity, span):  # type: ignore[no-un
                 continue
             least, greatest = GREATEST, LEAST
             for i in range(low, high):
-                _, _, _, _, small, large = part_of(store, plan, base, capacity, term, i)
+                _, _, _, _, small, large = part_of(plan, row_at(store, plan, base, i), term)
                 least, greatest = min(least, small), max(greatest, large)
             at = index + shape(plan, P_BLOCKS) + 2 * blocks * term_at(plan, term, T_EXTREMES) + block
             put_word_at(store, at, least)
@@ -115,7 +116,7 @@ def fill_blocks(store, plan, index, base, capacity, span):  # type: ignore[no-un
         if shape(plan, P_LAST):
             bits = 0
             for i in range(low, high):
-                bits |= narrow_at(store, base, capacity, shape(plan, P_MASK), i)
+                bits |= narrow_of(row_at(store, plan, base, i), shape(plan, P_MASK))
             put_word_at(store, index + shape(plan, P_BLOCKS) + 2 * blocks * shape(plan, P_EXTREMES) + block, bits)
 
 
@@ -130,12 +131,12 @@ def note_row(store, plan, index, base, capacity, place):  # type: ignore[no-unty
     for term in range(number_of(plan, D_TERMS)):
         if term_at(plan, term, T_EXTREMES) < 0:
             continue
-        _, _, _, _, small, large = part_of(store, plan, base, capacity, term, place)
+        _, _, _, _, small, large = part_of(plan, row_at(store, plan, base, place), term)
         at = index + shape(plan, P_BLOCKS) + 2 * blocks * term_at(plan, term, T_EXTREMES) + block
         put_word_at(store, at, small if opens else min(word_at(store, at), small))
         put_word_at(store, at + blocks, large if opens else max(word_at(store, at + blocks), large))
     if shape(plan, P_LAST):
-        bits = narrow_at(store, base, capacity, shape(plan, P_MASK), place)
+        bits = narrow_of(row_at(store, plan, base, place), shape(plan, P_MASK))
         at = index + shape(plan, P_BLOCKS) + 2 * blocks * shape(plan, P_EXTREMES) + block
         put_word_at(store, at, bits if opens else word_at(store, at) | bits)
 
@@ -150,7 +151,7 @@ def extremes(store, plan, index, chunk, term, span):  # type: ignore[no-untyped-
     least, greatest = GREATEST, LEAST
     i = low
     while i < high and i % BLOCK_ROWS != 0:
-        _, _, _, _, small, large = part_of(store, plan, base, capacity, term, i)
+        _, _, _, _, small, large = part_of(plan, row_at(store, plan, base, i), term)
         least, greatest = min(least, small), max(greatest, large)
         i += 1
     if i >= high:
@@ -163,7 +164,7 @@ def extremes(store, plan, index, chunk, term, span):  # type: ignore[no-untyped-
         greatest = max(greatest, word_at(store, at + blocks + block))
     i = last * BLOCK_ROWS
     while i < high:
-        _, _, _, _, small, large = part_of(store, plan, base, capacity, term, i)
+        _, _, _, _, small, large = part_of(plan, row_at(store, plan, base, i), term)
         least, greatest = min(least, small), max(greatest, large)
         i += 1
     return least, greatest
@@ -181,10 +182,16 @@ def last_with(store, plan, index, chunk, need, span):  # type: ignore[no-untyped
             if word_at(store, at) & need != need:
                 i -= BLOCK_ROWS
                 continue
-        if fulfils(store, plan, base, capacity, need, i):
+        if fulfils(plan, row_at(store, plan, base, i), need):
             return i
         i -= 1
     return -1
+
+
+@compiled
+def home_of(key, length):  # type: ignore[no-untyped-def]
+    """Return the place of a map where a value's entry should be."""
+    return np.int64((np.uint64(key) * _MIX) >> np.uint64(32)) & (length - 1)
 
 
 @compiled
@@ -194,7 +201,7 @@ def entry_of(store, plan, index, term, key):  # type: ignore[no-untyped-def]
     length, words = word_at(store, at + MAP_LENGTH), text_term_at(plan, term, X_ENTRY_WORDS)
     if length == 0:
         return -1
-    place = np.int64((np.uint64(key) * _MIX) >> np.uint64(32)) & (length - 1)
+    place = home_of(key, length)
     while True:
         entry = word_at(store, at + MAP_BASE) + place * words
         if word_at(store, entry) == key:
@@ -213,7 +220,7 @@ def count_in(store, plan, entry, term, text_slot):  # type: ignore[no-untyped-de
 @compiled
 def _place_entry(store, plan, base, length, words, key):  # type: ignore[no-untyped-def]
     """Return the entry of a value in a map, or the empty one that it shall take."""
-    place = np.int64((np.uint64(key) * _MIX) >> np.uint64(32)) & (length - 1)
+    place = home_of(key, length)
     while word_at(store, base + place * words) != 0 and word_at(store, base + place * words) != key:
         place = (place + 1) & (length - 1)
     return base + place * words
@@ -261,9 +268,9 @@ def _count_text(store, plan, index, chunk, text_slot, i, sign):  # type: ignore[
     """Let the row at place i enter (1) or leave (-1) the window of a text slot."""
     base, capacity = chunk
     term = text_slot_at(plan, text_slot, 0)
-    if not fulfils(store, plan, base, capacity, text_term_at(plan, term, X_NEED), i):
+    if not fulfils(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_NEED)):
         return
-    key = text_at(store, plan, base, capacity, text_term_at(plan, term, X_TEXT), i)
+    key = text_of(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_TEXT))
     if key == 0:
         return
     at = index + shape(plan, P_MAPS) + MAP_WORDS * term
@@ -279,7 +286,7 @@ def _count_text(store, plan, index, chunk, text_slot, i, sign):  # type: ignore[
     before = np.int64(half_at(store, counter))
     put_half_at(store, counter, np.uint32(before + sign))
     if sign > 0:
-        put_word_at(store, entry + 1, max(word_at(store, entry + 1), time_at(store, base, i)))
+        put_word_at(store, entry + 1, max(word_at(store, entry + 1), time_at(store, plan, base, i)))
         put_word_at(store, index + shape(plan, P_DISTINCT) + text_slot, word_at(store, index + shape(plan, P_DISTINCT) + text_slot) + (before == 0))
     else:
         put_word_at(store, index + shape(plan, P_DISTINCT) + text_slot, word_at(store, index + shape(plan, P_DISTINCT) + text_slot) - (before == 1))
@@ -290,9 +297,7 @@ def _count_row(store, plan, index, chunk, window, i, sign):  # type: ignore[no-u
     """Let the row at place i enter (1) or leave (-1) a window."""
     base, capacity = chunk
     for o in range(by_window(plan, window, 0), by_window(plan, window, 1)):
-        count, total, high, low, _, _ = part_of(
-            store, plan, base, capacity, slot_at(plan, order_at(plan, o), 0), i
-        )
+        count, total, high, low, _, _ = part_of(plan, row_at(store, plan, base, i), slot_at(plan, order_at(plan, o), 0))
         at = index + shape(plan, P_ACC) + 4 * order_at(plan, o)
         put_word_at(store, at, word_at(store, at) + (sign * count))
         put_word_at(store, at + 1, word_at(store, at + 1) + (sign * total))
@@ -303,12 +308,12 @@ def _count_row(store, plan, index, chunk, window, i, sign):  # type: ignore[no-u
     for o in range(by_window(plan, window, 2), by_window(plan, window, 3)):
         _count_text(store, plan, index, chunk, order_at(plan, o), i, sign)
     for o in range(by_window(plan, window, 4), by_window(plan, window, 5)):
-        hour = (time_at(store, base, i) // HOUR_MS) % 24
+        hour = (time_at(store, plan, base, i) // HOUR_MS) % 24
         counted = hour_slot_at(plan, order_at(plan, o), 0)
         if shape(plan, P_RESOLUTION_MS) > 0:
-            rows = tile_at(store, base, capacity, term_at(plan, counted, T_COUNT_AT), i)
+            rows = tile_part(row_at(store, plan, base, i), term_at(plan, counted, T_COUNT_AT))
         else:
-            rows = np.int64(fulfils(store, plan, base, capacity, counted, i))
+            rows = np.int64(fulfils(plan, row_at(store, plan, base, i), counted))
         put_word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour, word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour) + (sign * rows))
 
 
@@ -319,16 +324,16 @@ def move_to(store, plan, slot, window, bounds):  # type: ignore[no-untyped-def]
     index = header(store, slot, H_INDEX)
     start, end = header(store, slot, H_START), header(store, slot, H_START) + header(store, slot, H_COUNT)
     low, high = word_at(store, index + window), word_at(store, index + number_of(plan, D_WINDOWS) + window)
-    while high < end and time_at(store, chunk[0], high) <= bounds[1]:
+    while high < end and time_at(store, plan, chunk[0], high) <= bounds[1]:
         _count_row(store, plan, index, chunk, window, high, 1)
         high += 1
-    while low > start and time_at(store, chunk[0], low - 1) > bounds[0]:
+    while low > start and time_at(store, plan, chunk[0], low - 1) > bounds[0]:
         low -= 1
         _count_row(store, plan, index, chunk, window, low, 1)
-    while low < high and time_at(store, chunk[0], low) <= bounds[0]:
+    while low < high and time_at(store, plan, chunk[0], low) <= bounds[0]:
         _count_row(store, plan, index, chunk, window, low, -1)
         low += 1
-    while high > low and time_at(store, chunk[0], high - 1) > bounds[1]:
+    while high > low and time_at(store, plan, chunk[0], high - 1) > bounds[1]:
         high -= 1
         _count_row(store, plan, index, chunk, window, high, -1)
     put_word_at(store, index + window, low)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from fraudstream.batch import MISSING, Int64
-from fraudstream.features.plan import P_MASK, P_QUARTERS, P_RESOLUTION_MS
+from fraudstream.batch import MISSING
+from fraudstream.features.plan import P_MASK, P_RESOLUTION_MS, P_ROW_BYTES
 from fraudstream.features.rows import MISSING_48
 from fraudstream.features.table import SHARDS
 from fraudstream.features.transfer import unpacked
@@ -38,37 +39,36 @@ def _of_stage(stage: Stage, engine: FeatureEngine) -> dict[int, Rows]:
     names = {field: {code: text for text, code in codes.of.items()} for field, codes in engine.codes.items()}
     dumped: dict[int, Rows] = {}
     for shard in range(SHARDS):
-        for key, chunk, count in unpacked(stage.pack(shard), int(shape[P_QUARTERS])):
-            columns = _tile_columns(chunk, count) if resolution_ms else _row_columns(stage, chunk, count, names)
+        for key, octets in unpacked(stage.pack(shard), int(shape[P_ROW_BYTES])):
+            columns = _tile_columns(octets) if resolution_ms else _row_columns(stage, octets, names)
             rows = [row for row in zip(*columns, strict=True) if row[0] > seen_ms]  # type: ignore[operator]
             if rows:
                 dumped[key & (2**64 - 1)] = rows
     return dumped
 
 
-def _tile_columns(chunk: Int64, count: int) -> list[list[int]]:
-    capacity = (count + 3) // 4 * 4
-    return [column[:count].tolist() for column in chunk.reshape(-1, max(capacity, 1))] if count else [[]]
+def _tile_columns(octets: npt.NDArray[np.uint8]) -> list[list[int]]:
+    columns: list[list[int]] = np.ascontiguousarray(octets).view(np.int64).T.tolist()
+    return columns
 
 
 def _row_columns(
-    stage: Stage, chunk: Int64, count: int, names: dict[str, dict[int, str | None]]
+    stage: Stage, octets: npt.NDArray[np.uint8], names: dict[str, dict[int, str | None]]
 ) -> list[list[int | str | None]]:
-    capacity = (count + 3) // 4 * 4
-    narrow = chunk.view(np.uint16)
+    def whole(at: int, size: int) -> list[int]:
+        part = np.zeros((len(octets), 8), np.uint8)
+        part[:, :size] = octets[:, at : at + size]
+        found: list[int] = (part.view(np.int64)[:, 0] << (64 - 8 * size) >> (64 - 8 * size)).tolist()
+        return found
 
-    def wide(low: int, high: int) -> list[int]:
-        first = chunk.view(np.uint32)[capacity * low // 2 :][:count].astype(np.int64)
-        return (first | narrow[capacity * high :][:count].view(np.int16).astype(np.int64) << 32).tolist()
-
-    columns: list[list[int | str | None]] = [chunk[:count].tolist()]
-    for low, high in stage.plan.measures.tolist():
-        columns.append([MISSING if value == MISSING_48 else value for value in wide(low, high)])
-    for field, (low, high) in zip(stage.planned.texts, stage.plan.texts.tolist(), strict=True):
-        if low >= 0:
-            columns.append([*wide(low, high)])
+    columns: list[list[int | str | None]] = [[*whole(0, 8)]]
+    for (at,) in stage.plan.measures.tolist():
+        columns.append([MISSING if value == MISSING_48 else value for value in whole(at, 6)])
+    for field, (at, is_id) in zip(stage.planned.texts, stage.plan.texts.tolist(), strict=True):
+        if is_id:
+            columns.append([*whole(at, 6)])
         else:
-            columns.append([names[field][code] for code in narrow[capacity * high :][:count].tolist()])
+            columns.append([names[field][code & 0xFFFF] for code in whole(at, 2)])
     if stage.plan.shape[P_MASK] >= 0:
-        columns.append(narrow[capacity * int(stage.plan.shape[P_MASK]) :][:count].tolist())
+        columns.append([*whole(int(stage.plan.shape[P_MASK]), 2)])
     return columns

@@ -21,10 +21,10 @@ from fraudstream.features.access import (
     count_of,
     header,
     hour_slot_at,
+    mark_bits,
     mark_count,
     mark_key,
     mark_row,
-    mark_bits,
     mark_sign,
     mark_slot,
     mark_source,
@@ -36,18 +36,25 @@ from fraudstream.features.access import (
     put_feature,
     put_flags,
     put_header,
-    put_quarter_at,
     put_stored,
     put_word_at,
-    quarter_at,
     shape,
     slot_at,
+    store_of,
     term_at,
     word_at,
 )
+from fraudstream.features.ahead import (
+    ENDS_AHEAD,
+    HEADER_AHEAD,
+    ROWS_AHEAD,
+    fetch_ends,
+    fetch_header,
+    fetch_rows,
+)
 from fraudstream.features.arena import BUMP
-from fraudstream.features.memory import compiled
 from fraudstream.features.index import HOUR_MS, fill_blocks, let_go_of_first, note_row, shift
+from fraudstream.features.memory import compiled, put_quarter, put_word, word
 from fraudstream.features.plan import (
     BLOCK_ROWS,
     FRAUD_BIT,
@@ -69,9 +76,11 @@ from fraudstream.features.rows import (
     enlarged,
     forget_rows,
     move_rows,
+    narrow_of,
     resize,
+    row_at,
     rows_until,
-    text_at,
+    text_of,
     time_at,
     words_needed,
     write_row,
@@ -114,7 +123,7 @@ def _forget_until(store, plan, slot, forget_ms):  # type: ignore[no-untyped-def]
     """Drop the rows that no row in time can see: they stand in no window any more."""
     while (
         header(store, slot, H_COUNT) > 0
-        and time_at(store, header(store, slot, H_BASE), header(store, slot, H_START)) <= forget_ms
+        and time_at(store, plan, header(store, slot, H_BASE), header(store, slot, H_START)) <= forget_ms
     ):
         _drop_first(store, plan, slot)
 
@@ -135,8 +144,8 @@ def _make_room(store, plan, slot):  # type: ignore[no-untyped-def]
     if places == 0 or (capacity > 64 and places < capacity // 8):
         resize(store, plan, slot, enlarged(capacity))
         return
-    chunk = (header(store, slot, H_BASE), capacity)
-    move_rows(store, plan, chunk, chunk, (start, start - places), count)
+    base = header(store, slot, H_BASE)
+    move_rows(store, plan, (base, start), (base, start - places), count)
     put_header(store, slot, H_START, start - places)
     if header(store, slot, H_INDEX) >= 0:
         shift(store, plan, slot, places)
@@ -151,11 +160,10 @@ def _insert(store, plan, slot, batch, row):  # type: ignore[no-untyped-def]
     end = start + header(store, slot, H_COUNT)
     time_ms = batch_time(batch, row)
     place = end
-    if end > start and time_at(store, base, end - 1) > time_ms:
-        place = rows_until(store, base, start, end, time_ms)
-        chunk = (base, capacity)
-        move_rows(store, plan, chunk, chunk, (place, place + 1), end - place)
-    write_row(store, plan, base, capacity, place, batch, row)
+    if end > start and time_at(store, plan, base, end - 1) > time_ms:
+        place = rows_until(store, plan, base, start, end, time_ms)
+        move_rows(store, plan, (base, place), (base, place + 1), end - place)
+    write_row(plan, row_at(store, plan, base, place), batch, row)
     put_header(store, slot, H_COUNT, header(store, slot, H_COUNT) + (1))
     put_count(store, C_ROWS, count_of(store, C_ROWS) + (1))
     if index >= 0:
@@ -180,7 +188,7 @@ def _add_to_windows(store, plan, slot, place, batch, row):  # type: ignore[no-un
             high, low = add(np.uint64(word_at(store, at + 2)), np.uint64(word_at(store, at + 3)), high, low)
             put_word_at(store, at + 2, np.int64(high))
             put_word_at(store, at + 3, np.int64(low))
-        hour = (time_at(store, base, place) // HOUR_MS) % 24
+        hour = (time_at(store, plan, base, place) // HOUR_MS) % 24
         for o in range(by_window(plan, window, 4), by_window(plan, window, 5)):
             count, _, _, _ = batch_part(plan, batch, hour_slot_at(plan, order_at(plan, o), 0), row)
             put_word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour, word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour) + (count))
@@ -194,10 +202,10 @@ def _insert_into_tile(store, plan, slot, batch, row, tile_ms):  # type: ignore[n
     """Add a row to its tile, a new one where there is none."""
     base, start = header(store, slot, H_BASE), header(store, slot, H_START)
     end = start + header(store, slot, H_COUNT)
-    place = rows_until(store, base, start, end, tile_ms)
-    if place > start and time_at(store, base, place - 1) == tile_ms:
+    place = rows_until(store, plan, base, start, end, tile_ms)
+    if place > start and time_at(store, plan, base, place - 1) == tile_ms:
         place -= 1
-        add_to_tile(store, plan, base, header(store, slot, H_CAPACITY), place, batch, row, False)
+        add_to_tile(plan, row_at(store, plan, base, place), batch, row, False)
         if header(store, slot, H_INDEX) >= 0:
             _add_to_windows(store, plan, slot, place, batch, row)
         return
@@ -206,10 +214,9 @@ def _insert_into_tile(store, plan, slot, batch, row, tile_ms):  # type: ignore[n
     place += header(store, slot, H_START) - start
     end += header(store, slot, H_START) - start
     if place < end:
-        chunk = (base, capacity)
-        move_rows(store, plan, chunk, chunk, (place, place + 1), end - place)
-    put_word_at(store, base + place, tile_ms)
-    add_to_tile(store, plan, base, capacity, place, batch, row, True)
+        move_rows(store, plan, (base, place), (base, place + 1), end - place)
+    put_word(row_at(store, plan, base, place), 0, tile_ms)
+    add_to_tile(plan, row_at(store, plan, base, place), batch, row, True)
     put_header(store, slot, H_COUNT, header(store, slot, H_COUNT) + (1))
     put_count(store, C_ROWS, count_of(store, C_ROWS) + (1))
     if header(store, slot, H_INDEX) >= 0:
@@ -221,11 +228,11 @@ def _insert_into_tile(store, plan, slot, batch, row, tile_ms):  # type: ignore[n
 def _place_of(store, plan, slot, time_ms, key):  # type: ignore[no-untyped-def]
     """Return the place of a transaction's row (or tile), or -1 where it is not kept any more."""
     base, start = header(store, slot, H_BASE), header(store, slot, H_START)
-    place = rows_until(store, base, start, start + header(store, slot, H_COUNT), time_ms) - 1
-    while place >= start and time_at(store, base, place) == time_ms:
+    place = rows_until(store, plan, base, start, start + header(store, slot, H_COUNT), time_ms) - 1
+    while place >= start and time_at(store, plan, base, place) == time_ms:
         if shape(plan, P_RESOLUTION_MS) > 0:
             return place
-        if text_at(store, plan, base, header(store, slot, H_CAPACITY), shape(plan, P_ID), place) == key:
+        if text_of(plan, row_at(store, plan, base, place), shape(plan, P_ID)) == key:
             return place
         place -= 1
     return -1
@@ -246,14 +253,14 @@ def _mark(store, plan, marks, mark):  # type: ignore[no-untyped-def]
     place = _place_of(store, plan, slot, _tile_of(plan, mark_time(marks, mark)), mark_key(marks, mark))
     if place < 0:
         return
-    base, capacity = header(store, slot, H_BASE), header(store, slot, H_CAPACITY)
+    base = header(store, slot, H_BASE)
     if resolution_ms == 0:
-        at = 4 * base + capacity * shape(plan, P_MASK) + place
-        put_quarter_at(store, at, quarter_at(store, at) ^ FRAUD_BIT)
+        row = row_at(store, plan, base, place)
+        put_quarter(row + shape(plan, P_MASK), 0, narrow_of(row, shape(plan, P_MASK)) ^ FRAUD_BIT)
     for term in range(number_of(plan, D_TERMS)):
         if resolution_ms > 0 and _is_marked_in(plan, term, bits):
-            at = base + (capacity * term_at(plan, term, T_COUNT_AT) >> 2) + place
-            put_word_at(store, at, word_at(store, at) + sign)
+            at = row_at(store, plan, base, place) + term_at(plan, term, T_COUNT_AT)
+            put_word(at, 0, word(at, 0) + sign)
     index = header(store, slot, H_INDEX)
     if index < 0:
         return
@@ -289,7 +296,7 @@ def _take_in(store, plan, slot, batch, row, bounds):  # type: ignore[no-untyped-
         put_stored(batch, row, 1)
         return
     if header(store, slot, H_COUNT) >= rows_max:
-        oldest_ms = time_at(store, header(store, slot, H_BASE), header(store, slot, H_START))
+        oldest_ms = time_at(store, plan, header(store, slot, H_BASE), header(store, slot, H_START))
         put_header(store, slot, H_DROPPED_MS, max(header(store, slot, H_DROPPED_MS), min(oldest_ms, time_ms)))
         if oldest_ms > time_ms:
             return
@@ -300,7 +307,7 @@ def _take_in(store, plan, slot, batch, row, bounds):  # type: ignore[no-untyped-
 
 
 @compiled
-def observe(store, plan, scratch, slots, batch, marks, bounds, start):  # type: ignore[no-untyped-def]
+def observe(stores, plan, scratch, slots, batch, marks, bounds, start):  # type: ignore[no-untyped-def]
     """Read and keep rows from start[0] on, with the marks from start[1] on in between.
 
     Args:
@@ -318,8 +325,14 @@ def observe(store, plan, scratch, slots, batch, marks, bounds, start):  # type: 
         while mark < mark_count(marks) and mark_row(marks, mark) <= row:
             source = mark_source(marks, mark)
             if mark_slot(marks, mark) >= 0 and (source < 0 or batch_stored(batch, source) == 1):
-                _mark(store, plan, marks, mark)
+                _mark(store_of(stores, header(stores, mark_slot(marks, mark), H_HASH)), plan, marks, mark)
             mark += 1
+        if row + HEADER_AHEAD < len(slots):
+            fetch_header(stores, slots[row + HEADER_AHEAD])
+        if row + ROWS_AHEAD < len(slots):
+            fetch_rows(stores, plan, slots[row + ROWS_AHEAD])
+        if row + ENDS_AHEAD < len(slots):
+            fetch_ends(stores, plan, slots[row + ENDS_AHEAD], batch, row + ENDS_AHEAD)
         slot, time_ms = slots[row], batch_time(batch, row)
         idle_ms = _tile_of(plan, watermark_ms) - shape(plan, P_REACH_MS) - lateness_ms
         watermark_ms = max(watermark_ms, time_ms)
@@ -330,6 +343,7 @@ def observe(store, plan, scratch, slots, batch, marks, bounds, start):  # type: 
                 put_flags(batch, row, batch_flags(batch, row) | (FLAG_UNTRACKED))
             row += 1
             continue
+        store = store_of(stores, header(stores, slot, H_HASH))
         if arena_words(store) - allocator_at(store, BUMP) < words_needed(plan, header(store, slot, H_COUNT)):
             return row, mark
         if header(store, slot, H_NEWEST_MS) < idle_ms:  # whether or not it has been swept by now
@@ -344,15 +358,16 @@ def observe(store, plan, scratch, slots, batch, marks, bounds, start):  # type: 
     while mark < mark_count(marks):  # of the batch's last rows: the next batch sees them
         source = mark_source(marks, mark)
         if mark_slot(marks, mark) >= 0 and (source < 0 or batch_stored(batch, source) == 1):
-            _mark(store, plan, marks, mark)
+            _mark(store_of(stores, header(stores, mark_slot(marks, mark), H_HASH)), plan, marks, mark)
         mark += 1
     return row, mark
 
 
 @compiled
-def sweep(store, plan, span, idle_ms):  # type: ignore[no-untyped-def]
+def sweep(stores, plan, span, idle_ms):  # type: ignore[no-untyped-def]
     """Let go of the entities with headers span[0] to span[1] - 1 whose newest row nobody can see any more."""
-    for slot in range(span[0], min(span[1], count_of(store, C_HEADERS))):
-        if header(store, slot, H_HASH) != 0 and header(store, slot, H_NEWEST_MS) < idle_ms:
+    for slot in range(span[0], min(span[1], count_of(stores, C_HEADERS))):
+        if header(stores, slot, H_HASH) != 0 and header(stores, slot, H_NEWEST_MS) < idle_ms:
+            store = store_of(stores, header(stores, slot, H_HASH))
             forget_rows(store, plan, slot)
             remove(store, slot)

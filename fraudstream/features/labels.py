@@ -19,10 +19,11 @@ from fraudstream.features.keys import hash_texts
 from fraudstream.features.recent import Recent
 
 WAITING_MAX = 1_000_000  # transactions that labels wait for
-# Words of a remembered transaction: stream time when it was seen, its event time, the latest label's `known_at`,
-# whether it is marked, then for each labelled stage the entity's hash (0 where it left no state there) and the bits of
-# the filters that it fulfils there.
-R_TIME, R_KNOWN_AT, R_FRAUD, R_ENTITIES = 1, 2, 3, 4
+# Words of a remembered transaction: its event time, the latest label (twice its `known_at`, and 1 for fraud), the bits of
+# the filters that it fulfils in each labelled stage (16 each), then its entity's hash in each; 0 where it left no state.
+R_TIME, R_LABEL, R_BITS, R_ENTITIES = range(Recent.FIRST, Recent.FIRST + 4)
+STAGES_MAX = 4
+_UNLABELLED = np.iinfo(np.int64).min
 
 
 class KnownLabel(NamedTuple):
@@ -44,7 +45,8 @@ class Marking(NamedTuple):
         row: the first row that sees it.
         source: the transaction's row in the same batch, or -1.
         id_hash: of the transaction.
-        entities: hash of the transaction's entity (0: none) and its bits, for each labelled stage in turn.
+        entities: hash of the transaction's entity in each labelled stage; 0: none.
+        bits: of the filters that it fulfils in each, 16 a stage.
         sign: 1 for a mark set, -1 for one taken back.
     """
 
@@ -53,6 +55,7 @@ class Marking(NamedTuple):
     id_hash: int
     time_ms: int
     entities: list[int]
+    bits: int
     sign: int
 
 
@@ -67,11 +70,13 @@ class LabelBook:
 
     def __init__(self, horizon_ms: int, stages: int, grace_ms: int) -> None:
         self.grace_ms = grace_ms
-        self.transactions = Recent(horizon_ms, R_ENTITIES + 2 * stages)
+        assert stages <= STAGES_MAX, "the bits of more stages do not fit a word"
+        self.transactions = Recent(horizon_ms, R_ENTITIES + stages)
         self.waiting: list[tuple[int, int, int, bool]] = []  # a heap: visible at, order learned, id hash, fraud
         self.orphans: dict[int, list[tuple[int, bool]]] = {}  # by id hash: visible at, fraud
         self._order = count()
-        self._found = np.empty((0, 3), np.int64)
+        self._ids = np.empty(0, np.uint64)
+        self._known = np.empty(0, np.int64)
 
     def learn(self, labels: Iterable[KnownLabel]) -> None:
         """Take labels in as they arrive."""
@@ -91,17 +96,17 @@ class LabelBook:
         self._order = count(1 + max((order for _, order, _, _ in waiting), default=0))
 
     def markings(
-        self, ids: UInt64, time_ms: Int64, entities: list[Int64], watermark_ms: int
+        self, ids: UInt64, time_ms: Int64, entities: Int64, watermark_ms: int
     ) -> list[Marking]:
         """Remember a batch's transactions, and return the marks that become visible within it, in order.
 
         Args:
             ids: [n] hashes of the transaction ids.
-            entities: [n] hashes of the entity, then [n] bits, for each labelled stage in turn.
+            entities: [n, 1 + stages] bits, then the hash of the entity in each labelled stage.
             watermark_ms: stream time before the batch.
         """
         stream_ms = np.maximum.accumulate(np.maximum(time_ms, watermark_ms))
-        self._found = np.empty((len(ids), 3), np.int64)
+        self._ids, self._known = ids, np.empty(len(ids), np.int64)
         marks: list[Marking] = []
         turns = np.flatnonzero(np.diff(stream_ms // self.transactions.horizon_ms)) + 1
         for first, end in pairwise([0, *turns.tolist(), len(ids)]):  # entries are dropped from turn to turn
@@ -120,25 +125,23 @@ class LabelBook:
 
     def settle(self, stored: list[npt.NDArray[np.uint8]]) -> None:
         """Forget the entities in which a transaction of the last batch left no state."""
-        for age, table in enumerate(self.transactions.tables):
-            here = (self._found[:, 0] == self.transactions.generation - age) & (self._found[:, 2] == 0)
-            for stage, kept in enumerate(stored):
-                table.entries[self._found[here & (kept == 0), 1], R_ENTITIES + 2 * stage] = 0
+        for stage, kept in enumerate(stored):
+            gone = np.flatnonzero((kept == 0) & (self._known == 0))
+            if len(gone):
+                nowhere = np.zeros((len(gone), 1), np.int64)
+                self.transactions.put(self._ids[gone], R_ENTITIES + stage, nowhere)
 
     def _remember(
-        self, span: tuple[int, int], ids: UInt64, time_ms: Int64, entities: list[Int64], watermark_ms: int
+        self, span: tuple[int, int], ids: UInt64, time_ms: Int64, entities: Int64, watermark_ms: int
     ) -> None:
         """Write down the transactions that are new among rows span[0] to span[1] - 1."""
         first, end = span
-        found = self._found[first:end]
-        self.transactions.add(ids[first:end], time_ms[first:end], watermark_ms, found)
-        fresh = np.flatnonzero(found[:, 2] == 0)
-        table, at = self.transactions.tables[0].entries, found[fresh, 1]
-        table[at, R_TIME] = time_ms[first:end][fresh]
-        table[at, R_KNOWN_AT] = np.iinfo(np.int64).min
-        table[at, R_FRAUD] = 0
-        for number, column in enumerate(entities):
-            table[at, R_ENTITIES + number] = column[first:end][fresh]
+        known = self._known[first:end]
+        self.transactions.add(ids[first:end], time_ms[first:end], watermark_ms, known)
+        fresh = first + np.flatnonzero(known == 0)
+        unlabelled = np.full(len(fresh), _UNLABELLED)
+        words = np.column_stack([time_ms[fresh], unlabelled, entities[fresh]])
+        self.transactions.put(ids[fresh], R_TIME, words)
 
     def _orphans_of(self, ids: UInt64, first: int) -> list[tuple[int, int, int, bool]]:
         """Return the labels that waited for these transactions, of which the first is row `first`."""
@@ -155,26 +158,24 @@ class LabelBook:
         """Return the mark that a visible label makes; None where it changes nothing."""
         row, id_hash, visible_ms, fraud = label
         now_ms = int(stream_ms[row])
-        entry = self.transactions.entry(*self.transactions.find(id_hash, now_ms))
+        entry = self.transactions.find(id_hash, now_ms)
         if entry is None:
             self._keep_orphan(id_hash, visible_ms, fraud, now_ms)
             return None
         known_at_ms = visible_ms - self.grace_ms
-        if known_at_ms < entry[R_KNOWN_AT]:
+        former = int(entry[R_LABEL])
+        if known_at_ms < former >> 1:
             return None
-        entry[R_KNOWN_AT] = known_at_ms
-        if bool(entry[R_FRAUD]) == fraud:
+        entry[R_LABEL] = 2 * known_at_ms + fraud
+        if bool(former & 1) == fraud:
             return None
-        entry[R_FRAUD] = int(fraud)
         source = sources.get(id_hash, -1)
-        if source >= 0 and not self._is_new(source):
+        if source >= 0 and self._known[source]:
             source = -1  # a repeat: the transaction itself came earlier
         sign = 1 if fraud else -1
         row = max(row, source + 1)
-        return Marking(row, source, id_hash, int(entry[R_TIME]), entry[R_ENTITIES:].tolist(), sign)
-
-    def _is_new(self, row: int) -> bool:
-        return bool(self._found[row, 2] == 0)
+        time_ms, _, bits, *found = entry[R_TIME:].tolist()
+        return Marking(row, source, id_hash, time_ms, found, bits, sign)
 
     def _keep_orphan(self, id_hash: int, visible_ms: int, fraud: bool, now_ms: int) -> None:
         """Let a label wait for its transaction, as long as that could still be seen; within a bound."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 compiled = numba.njit(cache=True, error_model="numpy", nogil=True)
@@ -30,7 +31,7 @@ def _loader(width: int) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             kind = ir.IntType(width)
             pointer = builder.inttoptr(arguments[0], kind.as_pointer())
-            value = builder.load(builder.gep(pointer, [arguments[1]]))
+            value = builder.load(builder.gep(pointer, [arguments[1]]), align=min(width // 8, 2))
             return value if width == 64 else builder.zext(value, ir.IntType(64))
 
         return types.int64(types.int64, types.int64), codegen
@@ -44,7 +45,7 @@ def _storer(width: int) -> Any:
             kind = ir.IntType(width)
             pointer = builder.inttoptr(arguments[0], kind.as_pointer())
             value = arguments[2] if width == 64 else builder.trunc(arguments[2], kind)
-            builder.store(value, builder.gep(pointer, [arguments[1]]))
+            builder.store(value, builder.gep(pointer, [arguments[1]]), align=min(width // 8, 2))
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64, types.int64), codegen
@@ -61,6 +62,21 @@ def _put_double(typingctx: Any, address: Any, index: Any, value: Any) -> Any:
 
     return types.void(types.int64, types.int64, types.float64), codegen
 
+
+@intrinsic
+def _prefetch(typingctx: Any, address: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        octets, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [octets, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        hints = [ir.Constant(number, value) for value in (0, 3, 1)]  # for a read, keep it, data
+        builder.call(function, [builder.inttoptr(arguments[0], octets), *hints])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+prefetch = _prefetch  # asks for the cache line at an address, which need not be one that may be read
 
 # Each takes the address and the place, counted in items; integers come and go as int64, shorter ones unsigned.
 word, half, quarter, octet = _loader(64), _loader(32), _loader(16), _loader(8)

@@ -4,10 +4,9 @@ A *term* is what numbers are summed over: a measure (or just the rows), of the r
 is a term over one window. Text terms and hour terms likewise. Windows are sorted by lag, then length, so that
 one walk back over the rows fills the slots of a term one after the other.
 
-Where a row keeps what is counted in quarters of a word: a chunk of capacity C (a multiple of 4) has a column of q
-quarters at word C * q / 4, so that columns of 8, 4 and 2 bytes stand side by side without a gap. A time takes 8
-bytes; a measure or the hash of an id 6 (48 bits: the low 32, then the high 16); a category's code 2; the bits of
-the filters 2. A tile keeps words only.
+A row stands in the arena as `row_bytes` bytes one behind the other, so that all of it lies in one or two cache lines:
+a time of 8 bytes; a measure or the hash of an id of 6 (48 bits); a category's code of 2; the bits of the filters of 2.
+A tile keeps words only.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ X_TEXT, X_NEED, X_DISTINCT, X_ENTRY_WORDS, X_FIRST = range(5)
 # Columns of `ops`.
 (OP_CODE, OP_WINDOW, OP_SLOT, OP_BASE_WINDOW, OP_BASE_SLOT, OP_MEASURE, OP_TEXT_SLOT, OP_HOUR_SLOT, OP_OUT,
  OP_SCALE, OP_NEED) = range(11)  # fmt: skip
-# `shape`: quarters a row, where the filters' bits are (-1: none), a tile's length (0: rows), the reach, then the
+# `shape`: bytes a row, where the filters' bits are (-1: none), a tile's length (0: rows), the reach, then the
 # parts of an index: see `index.py`.
-(P_QUARTERS, P_MASK, P_RESOLUTION_MS, P_REACH_MS, P_ACC, P_HOURS, P_DISTINCT, P_MAPS, P_BLOCKS, P_EXTREMES,
- P_LAST, P_ID, P_WIDE) = range(13)  # fmt: skip
+(P_ROW_BYTES, P_MASK, P_RESOLUTION_MS, P_REACH_MS, P_ACC, P_HOURS, P_DISTINCT, P_MAPS, P_BLOCKS, P_EXTREMES,
+ P_LAST, P_ID) = range(12)  # fmt: skip
 
 FRAUD_BIT = 1
-_WORD, _WIDE_LOW, _NARROW = 4, 2, 1
+_WORD, _WIDE, _NARROW = 8, 6, 2
 
 
 class Plan(NamedTuple):
@@ -55,8 +54,8 @@ class Plan(NamedTuple):
     by_window: Int64  # [w, 6] first and last slot of each of the three kinds in `order`
     order: Int64  # slots, text slots, hour slots, each sorted by window
     ops: Int64
-    measures: Int64  # [m, 2] columns of the low and high part
-    texts: Int64  # [t, 2] the same; low is -1 for a category
+    measures: Int64  # [m, 1] where in a row
+    texts: Int64  # [t, 2] where in a row, 1 for an id, 0 for a category
     shape: Int64
 
 
@@ -198,9 +197,8 @@ class _Builder:
             ]
             for op in ops
         ]
-        measures, texts, mask, quarters = self._columns(categories, masked)
-        wide = len(measures) + sum(low >= 0 for low, _ in texts)
-        terms, quarters = self._term_table(quarters)
+        measures, texts, mask, row_bytes = self._columns(categories, masked)
+        terms, row_bytes = self._term_table(row_bytes)
         text_terms = [
             [text, need, int(number in self._distinct),
              2 + (sum(t == number for t, _ in text_slots) + 1) // 2,
@@ -214,8 +212,8 @@ class _Builder:
         distinct = hours + 24 * len(hour_slots)
         maps = distinct + len(text_slots)
         blocks = maps + 3 * len(text_terms)
-        shape = [quarters, mask, self._resolution_ms, reach, acc, hours, distinct, maps, blocks,
-                 len(self._extreme.of), int(self._last), id_text, wide]  # fmt: skip
+        shape = [row_bytes, mask, self._resolution_ms, reach, acc, hours, distinct, maps, blocks,
+                 len(self._extreme.of), int(self._last), id_text]  # fmt: skip
         return Plan(
             windows=_table([(length, lag) for lag, length in self._windows], 2),
             terms=_table(terms, T_MAX_AT + 1),
@@ -226,29 +224,25 @@ class _Builder:
             by_window=_table(by_window, 6),
             order=np.array(order, np.int64),
             ops=_table(table, OP_NEED + 1),
-            measures=_table(measures, 2),
+            measures=_table(measures, 1),
             texts=_table(texts, 2),
             shape=np.array(shape, np.int64),
         )
 
-    def _columns(
-        self, categories: set[str], masked: bool
-    ) -> tuple[list[list[int]], list[list[int]], int, int]:
-        """Return the columns of measures, texts and bits, and the quarters of a row."""
+    def _columns(self, categories: set[str], masked: bool) -> tuple[list[list[int]], list[list[int]], int, int]:
+        """Return the columns of measures, texts and bits, and the bytes of a row."""
         if self._resolution_ms:
             return [], [], -1, _WORD
-        wide = [*self._measures, *(name for name in self._texts if name not in categories)]
-        low = {name: _WORD + _WIDE_LOW * i for i, name in enumerate(wide)}
-        narrow = [*wide, *(name for name in self._texts if name in categories)]
-        first = _WORD + _WIDE_LOW * len(wide)
-        high = {name: first + _NARROW * i for i, name in enumerate(narrow)}
-        quarters = first + _NARROW * len(narrow)
-        measures = [[low[name], high[name]] for name in self._measures]
-        texts = [[low.get(name, -1), high[name]] for name in self._texts]
-        return measures, texts, quarters if masked else -1, quarters + masked
+        measures = [[_WORD + _WIDE * i] for i in range(len(self._measures))]
+        row_bytes = _WORD + _WIDE * len(measures)
+        texts = []
+        for name in self._texts:
+            texts.append([row_bytes, int(name not in categories)])
+            row_bytes += _NARROW if name in categories else _WIDE
+        return measures, texts, row_bytes if masked else -1, row_bytes + _NARROW * masked
 
-    def _term_table(self, quarters: int) -> tuple[list[list[int]], int]:
-        """Return the terms, and the quarters of a row (of a tile: with the terms' columns)."""
+    def _term_table(self, row_bytes: int) -> tuple[list[list[int]], int]:
+        """Return the terms, and the row_bytes of a row (of a tile: with the terms' columns)."""
         table = []
         for (measure, need), number in self._terms.of.items():  # type: ignore[misc]
             squares, extreme = number in self._squared, self._extreme.of.get(number, -1)
@@ -257,10 +251,10 @@ class _Builder:
             if self._resolution_ms:
                 for part, is_wanted in enumerate(wanted):
                     if is_wanted:
-                        at[part] = quarters
-                        quarters += _WORD
+                        at[part] = row_bytes
+                        row_bytes += _WORD
             table.append([measure, need, int(squares), extreme, *at])
-        return table, quarters
+        return table, row_bytes
 
     def _order(self, *kinds: list[tuple[int, int]]) -> tuple[list[list[int]], list[int]]:
         order: list[int] = []

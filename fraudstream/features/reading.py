@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from fraudstream.features.memory import compiled
 from fraudstream.features.access import (
     D_HOUR_SLOTS,
     D_OPS,
@@ -48,6 +47,7 @@ from fraudstream.features.index import (
     last_with,
     move_to,
 )
+from fraudstream.features.memory import compiled
 from fraudstream.features.plan import (
     OP_BASE_SLOT,
     OP_BASE_WINDOW,
@@ -77,9 +77,10 @@ from fraudstream.features.rows import (
     drop_index,
     fulfils,
     part_of,
+    row_at,
     rows_until,
-    text_at,
-    tile_at,
+    text_of,
+    tile_part,
     time_at,
 )
 from fraudstream.features.table import H_BASE, H_CAPACITY, H_COUNT, H_INDEX, H_START
@@ -107,7 +108,7 @@ def bounds_of(plan, window, time_ms):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _walk_sums(store, plan, scratch, base, capacity):  # type: ignore[no-untyped-def]
+def _walk_sums(store, plan, scratch, base):  # type: ignore[no-untyped-def]
     i, term, lag_ms = 0, -1, -1
     count, total, high, low, least, greatest = 0, 0, _NONE, _NONE, GREATEST, LEAST
     for s in range(number_of(plan, D_SLOTS)):
@@ -118,7 +119,7 @@ def _walk_sums(store, plan, scratch, base, capacity):  # type: ignore[no-untyped
             count, total, high, low, least, greatest = 0, 0, _NONE, _NONE, GREATEST, LEAST
         while i > end_at(scratch, window, 0):
             i -= 1
-            more, value, first, second, small, large = part_of(store, plan, base, capacity, term, i)
+            more, value, first, second, small, large = part_of(plan, row_at(store, plan, base, i), term)
             count += more
             total += value
             high, low = add(high, low, first, second)
@@ -132,19 +133,17 @@ def _walk_sums(store, plan, scratch, base, capacity):  # type: ignore[no-untyped
 
 
 @compiled
-def _is_repeated(store, plan, base, capacity, term, key, span):  # type: ignore[no-untyped-def]
+def _is_repeated(store, plan, base, term, key, span):  # type: ignore[no-untyped-def]
     """Tell whether a value stands again in places span[0] to span[1] - 1."""
     need, text = text_term_at(plan, term, X_NEED), text_term_at(plan, term, X_TEXT)
     for i in range(span[0], span[1]):
-        if text_at(store, plan, base, capacity, text, i) == key and fulfils(
-            store, plan, base, capacity, need, i
-        ):
+        if text_of(plan, row_at(store, plan, base, i), text) == key and fulfils(plan, row_at(store, plan, base, i), need):
             return True
     return False
 
 
 @compiled
-def _walk_texts(store, plan, scratch, base, capacity, batch, row):  # type: ignore[no-untyped-def]
+def _walk_texts(store, plan, scratch, base, batch, row):  # type: ignore[no-untyped-def]
     i, term, lag_ms, last = 0, -1, -1, 0
     different, same, same_ms = 0, 0, LEAST
     for s in range(number_of(plan, D_TEXT_SLOTS)):
@@ -156,31 +155,31 @@ def _walk_texts(store, plan, scratch, base, capacity, batch, row):  # type: igno
         own = batch_key(batch, row, text_term_at(plan, term, X_TEXT))
         while i > end_at(scratch, window, 0):
             i -= 1
-            key = text_at(store, plan, base, capacity, text_term_at(plan, term, X_TEXT), i)
-            if key == 0 or not fulfils(store, plan, base, capacity, text_term_at(plan, term, X_NEED), i):
+            key = text_of(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_TEXT))
+            if key == 0 or not fulfils(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_NEED)):
                 continue
             if key == own:
                 same += 1
-                same_ms = max(same_ms, time_at(store, base, i))
+                same_ms = max(same_ms, time_at(store, plan, base, i))
             if text_term_at(plan, term, X_DISTINCT):
-                different += not _is_repeated(store, plan, base, capacity, term, key, (i + 1, last))
+                different += not _is_repeated(store, plan, base, term, key, (i + 1, last))
         put_text_sum(scratch, s, X_DIFFERENT, different)
         put_text_sum(scratch, s, X_SAME, same)
         put_text_sum(scratch, s, X_SAME_MS, same_ms)
 
 
 @compiled
-def _walk_hours(store, plan, scratch, base, capacity, time_ms):  # type: ignore[no-untyped-def]
+def _walk_hours(store, plan, scratch, base, time_ms):  # type: ignore[no-untyped-def]
     own = (time_ms // HOUR_MS) % 24
     for s in range(number_of(plan, D_HOUR_SLOTS)):
         counted, window = hour_slot_at(plan, s, 0), hour_slot_at(plan, s, 1)
         near, rows = 0, 0
         for i in range(end_at(scratch, window, 0), end_at(scratch, window, 1)):
             if shape(plan, P_RESOLUTION_MS) > 0:
-                more = tile_at(store, base, capacity, term_at(plan, counted, T_COUNT_AT), i)
+                more = tile_part(row_at(store, plan, base, i), term_at(plan, counted, T_COUNT_AT))
             else:
-                more = np.int64(fulfils(store, plan, base, capacity, counted, i))
-            apart = abs((time_at(store, base, i) // HOUR_MS) % 24 - own)
+                more = np.int64(fulfils(plan, row_at(store, plan, base, i), counted))
+            apart = abs((time_at(store, plan, base, i) // HOUR_MS) % 24 - own)
             rows += more
             if min(apart, 24 - apart) <= 1:
                 near += more
@@ -191,31 +190,29 @@ def _walk_hours(store, plan, scratch, base, capacity, time_ms):  # type: ignore[
 @compiled
 def _walk(store, plan, scratch, slot, batch, row, time_ms):  # type: ignore[no-untyped-def]
     """Fill the scratch by walking over the rows."""
-    base, capacity = header(store, slot, H_BASE), header(store, slot, H_CAPACITY)
+    base = header(store, slot, H_BASE)
     start = header(store, slot, H_START)
     end = start + header(store, slot, H_COUNT)
     for window in range(number_of(plan, D_WINDOWS)):
         after, until = bounds_of(plan, window, time_ms)
         high = end
-        if end > start and time_at(store, base, end - 1) > until:
-            high = rows_until(store, base, start, end, until)
-        put_end(scratch, window, 0, rows_until(store, base, start, high, after))
+        if end > start and time_at(store, plan, base, end - 1) > until:
+            high = rows_until(store, plan, base, start, end, until)
+        put_end(scratch, window, 0, rows_until(store, plan, base, start, high, after))
         put_end(scratch, window, 1, high)
-    _walk_sums(store, plan, scratch, base, capacity)
-    _walk_texts(store, plan, scratch, base, capacity, batch, row)
-    _walk_hours(store, plan, scratch, base, capacity, time_ms)
+    _walk_sums(store, plan, scratch, base)
+    _walk_texts(store, plan, scratch, base, batch, row)
+    _walk_hours(store, plan, scratch, base, time_ms)
 
 
 @compiled
 def _newest_same(store, plan, chunk, term, key, span):  # type: ignore[no-untyped-def]
     """Return the time of the last row with a value in a window, which has one."""
-    base, capacity = chunk
+    base = chunk[0]
     for k in range(span[1] - span[0]):
         i = span[1] - 1 - k
-        if text_at(store, plan, base, capacity, text_term_at(plan, term, X_TEXT), i) == key and fulfils(
-            store, plan, base, capacity, text_term_at(plan, term, X_NEED), i
-        ):
-            return time_at(store, base, i)
+        if text_of(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_TEXT)) == key and fulfils(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_NEED)):
+            return time_at(store, plan, base, i)
     return LEAST
 
 
@@ -312,7 +309,7 @@ def _since_last(store, plan, scratch, slot, o, time_ms):  # type: ignore[no-unty
         chunk = (header(store, slot, H_BASE), header(store, slot, H_CAPACITY))
         span = (end_at(scratch, window, 0), end_at(scratch, window, 1))
         last = last_with(store, plan, header(store, slot, H_INDEX), chunk, need, span)
-    return _seconds_since(time_ms, time_at(store, header(store, slot, H_BASE), last))
+    return _seconds_since(time_ms, time_at(store, plan, header(store, slot, H_BASE), last))
 
 
 @compiled

@@ -2,7 +2,7 @@
 
 Entries are grouped in generations as long as the horizon. The current one and the one before are looked at; older
 ones are dropped whole, so that nothing is ever deleted one by one. An entry is forgotten once more than the horizon
-has passed since it was made.
+has passed since it was made. Each generation is in 64 parts, which grow one at a time, so that growth is no pause.
 
 Two ids share a 64-bit hash with probability 2**-64 a pair: among 100 million remembered ones that is a chance of 3 in
 10,000 that any two are taken for one.
@@ -10,153 +10,229 @@ Two ids share a 64-bit hash with probability 2**-64 a pair: among 100 million re
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from fraudstream.batch import Int64, UInt64
-from fraudstream.features.arena import compiled
+from fraudstream.features.memory import address_of, compiled, prefetch, put_word, word
 
-ROWS_MIN = 1024
+PARTS = 64
+ROWS_MIN = 16
 NOTHING = -1
+_PART_BITS = np.uint64(58)
+_AHEAD = 8
+# Columns of `parts`: address, length and used entries of each.
+_ADDRESS, _LENGTH, _USED = range(3)
 
 
 class Recent:
-    """Entries of `width` words, word 0 of each the stream time at which it was made.
+    """Entries of `width` words: the id's hash, the stream time at which it was made, then what the user keeps.
 
     Args:
         horizon_ms: how long an entry is remembered, in stream time.
         width: words an entry.
     """
 
+    KEY, MADE_MS, FIRST = range(3)
+
     def __init__(self, horizon_ms: int, width: int) -> None:
         self.horizon_ms = horizon_ms
         self.generation = -1
         self.width = width
-        self.tables = [_Table(width), _Table(width)]  # the current generation, the one before
+        self.tables = [Table(width), Table(width)]  # the current generation, the one before
 
     def __len__(self) -> int:
         return sum(table.used for table in self.tables)
 
     def bytes_used(self) -> int:
         """Return the bytes of all entries, room for growth included."""
-        return sum(table.keys.nbytes + table.entries.nbytes for table in self.tables)
+        return sum(part.nbytes for table in self.tables for part in table.parts)
 
-    def find(self, key: int, now_ms: int) -> tuple[int, int]:
-        """Return (generation, place) of an id's entry, or (-1, -1)."""
-        for age, table in enumerate(self.tables):
-            place = int(_find(table.keys, np.uint64(key)))
-            if place >= 0 and now_ms - table.entries[place, 0] <= self.horizon_ms:
-                return self.generation - age, place
-        return NOTHING, NOTHING
+    def find(self, key: int, now_ms: int) -> Int64 | None:
+        """Return an id's entry, to read or write; None where there is none."""
+        for table in self.tables:
+            entry = table.find(key)
+            if entry is not None and now_ms - entry[Recent.MADE_MS] <= self.horizon_ms:
+                return entry
+        return None
 
-    def entry(self, generation: int, place: int) -> Int64 | None:
-        """Return an entry to read or write; None where it has been dropped."""
-        age = self.generation - generation
-        return self.tables[age].entries[place] if 0 <= age < len(self.tables) else None
-
-    def add(self, keys: UInt64, time_ms: Int64, watermark_ms: int, found: Int64) -> None:
+    def add(self, keys: UInt64, time_ms: Int64, watermark_ms: int, known: Int64) -> None:
         """Look ids up in the order given and remember those that are new.
 
         Args:
             keys: [n] hashes; time_ms: [n] event times; watermark_ms: stream time before them.
-            found: [n, 3] filled with generation, place, and 1 where it was there already (0: made now).
+            known: [n], filled with 1 where an id was there already, else 0.
         """
-        done = 0
+        done, state = 0, np.array([watermark_ms], np.int64)
         while done < len(keys):
-            now_ms = max(watermark_ms, int(time_ms[done]))
-            self._turn_to(now_ms // self.horizon_ms)
+            self._turn_to(max(int(state[0]), int(time_ms[done])) // self.horizon_ms)
             current, former = self.tables
-            current.make_room(len(keys) - done)
-            places = (current.keys, current.entries, former.keys, former.entries)
-            counts = np.array([current.used, watermark_ms], np.int64)
-            done = int(_add(keys, time_ms, places, (self.horizon_ms, self.generation), counts, found, done))
-            current.used, watermark_ms = int(counts[0]), int(counts[1])
+            limits = (self.horizon_ms, self.generation, self.width)
+            done = int(_add(keys, time_ms, current.numbers, former.numbers, limits, state, known, done))
+            if done < len(keys):
+                current.grow_for(int(keys[done]))
+
+    def put(self, keys: UInt64, column: int, words: Int64) -> None:
+        """Write words from a column on into the entries of ids that are remembered.
+
+        Args:
+            words: [n, k].
+        """
+        for table in self.tables[::-1]:
+            _put(keys, table.numbers, self.width, column, words)
+
+    def get(self, keys: UInt64) -> Int64:
+        """Return the entries of ids, [n, width]; all -1 where there is none."""
+        words = np.full((len(keys), self.width), NOTHING, np.int64)
+        for table in self.tables[::-1]:
+            _get(keys, table.numbers, self.width, words)
+        return words
+
+    def sections(self) -> Iterator[tuple[str, Int64]]:
+        """Yield each part with its name, for a snapshot."""
+        for age, table in enumerate(self.tables):
+            for number, part in enumerate(table.parts):
+                yield f"{age}/{number}", part
+
+    def restore(self, generation: int, sections: dict[str, Int64]) -> None:
+        """Take in what `sections` gave."""
+        self.generation = generation
+        for age, table in enumerate(self.tables):
+            for number in range(PARTS):
+                table.replace(number, sections[f"{age}/{number}"].reshape(-1, self.width))
 
     def _turn_to(self, generation: int) -> None:
-        if generation == self.generation:
+        if generation != self.generation:
+            follows = generation == self.generation + 1
+            self.tables = [Table(self.width), self.tables[0] if follows else Table(self.width)]
+            self.generation = generation
+
+
+class Table:
+    """One generation: open addressing in parts, each at most three quarters full."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self.numbers = np.zeros((PARTS, 3), np.int64)
+        self.parts: list[Int64] = [np.empty((0, width), np.int64)] * PARTS
+        for number in range(PARTS):
+            self.replace(number, np.zeros((ROWS_MIN, width), np.int64))
+
+    @property
+    def used(self) -> int:
+        """Return how many entries there are."""
+        return int(self.numbers[:, _USED].sum())
+
+    def find(self, key: int) -> Int64 | None:
+        """Return an id's entry, or None."""
+        part = self.parts[key >> int(_PART_BITS)]
+        at = int(_find(self.numbers, self._width, np.uint64(key)))
+        found: Int64 | None = part[at] if at >= 0 else None
+        return found
+
+    def grow_for(self, key: int) -> None:
+        """Let the part of a key take one more entry, if it is full."""
+        number = key >> int(_PART_BITS)
+        if (self.numbers[number, _USED] + 1) * 4 <= self.numbers[number, _LENGTH] * 3:
             return
-        fresh = _Table(self.width, self.tables[0].used)
-        follows = generation == self.generation + 1
-        self.tables = [fresh, self.tables[0] if follows else _Table(self.width)]
-        self.generation = generation
+        part = self.parts[number]
+        larger = np.zeros((2 * len(part), self._width), np.int64)
+        _copy(part, larger)
+        self.replace(number, larger)
 
-
-class _Table:
-    """One generation: open addressing, at most three quarters full."""
-
-    def __init__(self, width: int, expected: int = 0) -> None:
-        length = ROWS_MIN
-        while length * 3 < expected * 4:
-            length *= 2
-        self.keys = np.zeros(length, np.uint64)
-        self.entries = np.zeros((length, width), np.int64)
-        self.used = 0
-
-    def make_room(self, rows: int) -> None:
-        """Let so many more entries fit."""
-        if (self.used + rows) * 4 <= len(self.keys) * 3:
-            return
-        larger = _Table(self.entries.shape[1], 2 * (self.used + rows))
-        _copy(self.keys, self.entries, larger.keys, larger.entries)
-        self.keys, self.entries = larger.keys, larger.entries
+    def replace(self, number: int, part: Int64) -> None:
+        """Put a part in the place of another."""
+        self.parts[number] = part
+        used = int(np.count_nonzero(part[:, Recent.KEY]))
+        self.numbers[number] = address_of(part), len(part), used
 
 
 @compiled
-def _find(keys, key):  # type: ignore[no-untyped-def]
-    mask = np.uint64(len(keys) - 1)
-    at = key & mask
-    while keys[at] != np.uint64(0):
-        if keys[at] == key:
-            return np.int64(at)
-        at = (at + np.uint64(1)) & mask
-    return -1
+def _place(numbers, width, key):  # type: ignore[no-untyped-def]
+    """Return (address of the entry that a key has or would take, its place)."""
+    part = np.int64(key >> _PART_BITS)
+    base, mask = numbers[part, _ADDRESS], numbers[part, _LENGTH] - 1
+    at = np.int64(key) & mask
+    while True:
+        entry = base + 8 * width * at
+        found = word(entry, 0)
+        if found == 0 or found == np.int64(key):
+            return entry, at
+        at = (at + 1) & mask
 
 
 @compiled
-def _place(keys, key):  # type: ignore[no-untyped-def]
-    mask = np.uint64(len(keys) - 1)
-    at = key & mask
-    while keys[at] != np.uint64(0) and keys[at] != key:
-        at = (at + np.uint64(1)) & mask
-    return np.int64(at)
+def _find(numbers, width, key):  # type: ignore[no-untyped-def]
+    entry, at = _place(numbers, width, key)
+    return at if word(entry, 0) != 0 else -1
 
 
 @compiled
-def _copy(keys, entries, to_keys, to_entries):  # type: ignore[no-untyped-def]
-    for i in range(len(keys)):
-        if keys[i] != np.uint64(0):
-            at = _place(to_keys, keys[i])
-            to_keys[at] = keys[i]
-            for word in range(entries.shape[1]):
-                to_entries[at, word] = entries[i, word]
+def _copy(part, larger):  # type: ignore[no-untyped-def]
+    mask = len(larger) - 1
+    for i in range(len(part)):
+        if part[i, 0] != 0:
+            at = part[i, 0] & mask
+            while larger[at, 0] != 0:
+                at = (at + 1) & mask
+            for column in range(part.shape[1]):
+                larger[at, column] = part[i, column]
 
 
 @compiled
-def _add(keys, time_ms, places, limits, counts, found, start):  # type: ignore[no-untyped-def]
-    """Return n, or the row with which a new generation begins. `counts`: entries used, stream time."""
-    horizon_ms, generation = limits
+def _fetch(numbers, width, key):  # type: ignore[no-untyped-def]
+    part = np.int64(key >> _PART_BITS)
+    prefetch(numbers[part, _ADDRESS] + 8 * width * (np.int64(key) & (numbers[part, _LENGTH] - 1)))
+
+
+@compiled
+def _add(keys, time_ms, current, former, limits, state, known, start):  # type: ignore[no-untyped-def]
+    """Return n, or the row at which a new generation begins or a part must grow. state[0]: stream time."""
+    horizon_ms, generation, width = limits
     for i in range(start, len(keys)):
-        now_ms = max(counts[1], time_ms[i])
+        if i + _AHEAD < len(keys):
+            _fetch(current, width, keys[i + _AHEAD])
+            _fetch(former, width, keys[i + _AHEAD])
+        now_ms = max(state[0], time_ms[i])
         if now_ms // horizon_ms != generation:
             return i
-        at = _place(places[0], keys[i])
-        if places[0][at] == keys[i] and now_ms - places[1][at, 0] <= horizon_ms:
-            found[i, 0] = generation
-            found[i, 1] = at
-            found[i, 2] = 1
+        entry, _ = _place(current, width, keys[i])
+        is_here = word(entry, 0) != 0
+        if is_here and now_ms - word(entry, 1) <= horizon_ms:
+            known[i] = 1
             continue
-        before = _find(places[2], keys[i])
-        if before >= 0 and now_ms - places[3][before, 0] <= horizon_ms and places[0][at] != keys[i]:
-            found[i, 0] = generation - 1
-            found[i, 1] = before
-            found[i, 2] = 1
+        before, _ = _place(former, width, keys[i])
+        if not is_here and word(before, 0) != 0 and now_ms - word(before, 1) <= horizon_ms:
+            known[i] = 1
             continue
-        counts[0] += places[0][at] == np.uint64(0)
-        places[0][at] = keys[i]
-        places[1][at, 0] = now_ms
-        for word in range(1, places[1].shape[1]):
-            places[1][at, word] = -1
-        found[i, 0] = generation
-        found[i, 1] = at
-        found[i, 2] = 0
-        counts[1] = now_ms
+        part = np.int64(keys[i] >> _PART_BITS)
+        if not is_here:
+            if (current[part, _USED] + 1) * 4 > current[part, _LENGTH] * 3:
+                return i
+            current[part, _USED] += 1
+        put_word(entry, 0, np.int64(keys[i]))
+        put_word(entry, 1, now_ms)
+        for column in range(2, width):
+            put_word(entry, column, NOTHING)
+        known[i] = 0
+        state[0] = now_ms
     return len(keys)
+
+
+@compiled
+def _put(keys, numbers, width, first, words):  # type: ignore[no-untyped-def]
+    for i in range(len(keys)):
+        entry, _ = _place(numbers, width, keys[i])
+        if word(entry, 0) != 0:
+            for column in range(words.shape[1]):
+                put_word(entry, first + column, words[i, column])
+
+
+@compiled
+def _get(keys, numbers, width, words):  # type: ignore[no-untyped-def]
+    for i in range(len(keys)):
+        entry, _ = _place(numbers, width, keys[i])
+        if word(entry, 0) != 0:
+            for column in range(width):
+                words[i, column] = word(entry, column)

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fraudstream.batch import Float64, Int64, TransactionBatch
+from fraudstream.batch import Float64, Int64, TransactionBatch, UInt64
 from fraudstream.features.keys import hash_texts
-from fraudstream.features.recent import NOTHING, Recent
+from fraudstream.features.recent import Recent
 
-# Words of an entry: the stream time when it was made, then probability, outcome, risk points, model, flags.
-_WIDTH = 6
+# Words of an entry: probability, then outcome, risk points, model and flags in 16 bits each; -1 where not known.
+_WIDTH = Recent.FIRST + 2
 UNDECIDED = -1
 
 
@@ -25,12 +25,12 @@ class Recognised(NamedTuple):
     Attributes:
         fresh: [f] positions of the rows that are new.
         repeats: position and id of those that are not.
-        entries: [n, 2] where the transaction of each row is remembered.
+        entries: [n] under which the transaction of each row is remembered.
     """
 
     fresh: Int64
     repeats: list[tuple[int, str]]
-    entries: Int64
+    entries: UInt64
 
 
 class FirstDecisions(NamedTuple):
@@ -60,32 +60,30 @@ class Repeats:
     def recognise(self, batch: TransactionBatch, watermark_ms: int) -> Recognised:
         """Tell new rows from repeated ones and remember the new."""
         n = len(batch)
-        found = np.full((n, 3), NOTHING, np.int64)
         if self.recent is None or not n:
-            return Recognised(np.arange(n), [], found[:, :2])
-        self.recent.add(hash_texts(batch.ids), batch.time_ms, watermark_ms, found)
-        again = np.flatnonzero(found[:, 2] == 1).tolist()
-        fresh = np.flatnonzero(found[:, 2] != 1) if again else np.arange(n)
-        return Recognised(fresh, [(row, batch.ids[row]) for row in again], found[:, :2])
+            return Recognised(np.arange(n), [], np.zeros(n, np.uint64))
+        entries, known = hash_texts(batch.ids), np.empty(n, np.int64)
+        self.recent.add(entries, batch.time_ms, watermark_ms, known)
+        again = np.flatnonzero(known).tolist()
+        fresh = np.flatnonzero(known == 0) if again else np.arange(n)
+        return Recognised(fresh, [(row, batch.ids[row]) for row in again], entries)
 
-    def remember(self, entries: Int64, decisions: FirstDecisions) -> None:
+    def remember(self, entries: UInt64, decisions: FirstDecisions) -> None:
         """Keep what was decided of transactions, by their entries."""
         if self.recent is None:
             return
-        columns = np.stack([decisions.probability.view(np.int64), *decisions[1:]], axis=1)
-        for generation in np.unique(entries[:, 0]).tolist():
-            age = self.recent.generation - generation
-            if 0 <= age < len(self.recent.tables):
-                rows = entries[:, 0] == generation
-                self.recent.tables[age].entries[entries[rows, 1], 1:] = columns[rows]
+        packed = decisions.outcome | decisions.points << 16 | decisions.model << 32 | decisions.flags << 48
+        words = np.column_stack([decisions.probability.view(np.int64), packed])
+        self.recent.put(entries, Recent.FIRST, words)
 
-    def recall(self, entries: Int64) -> FirstDecisions:
+    def recall(self, entries: UInt64) -> FirstDecisions:
         """Return what was decided of transactions, by their entries."""
-        assert self.recent is not None
-        words = np.full((len(entries), _WIDTH), UNDECIDED, np.int64)
-        for row, (generation, place) in enumerate(entries.tolist()):
-            entry = self.recent.entry(generation, place)
-            if entry is not None:
-                words[row] = entry
-        probability = np.ascontiguousarray(words[:, 1]).view(np.float64)
-        return FirstDecisions(probability, *(words[:, column] for column in range(2, _WIDTH)))
+        assert self.recent is not None, "nothing is remembered, so nothing is repeated"
+        words = self.recent.get(entries)
+        packed = words[:, Recent.FIRST + 1]
+        known = packed != UNDECIDED
+        outcome, points, model, flags = (
+            np.where(known, packed >> shift & 0xFFFF, UNDECIDED) for shift in (0, 16, 32, 48)
+        )
+        probability = np.ascontiguousarray(words[:, Recent.FIRST]).view(np.float64)
+        return FirstDecisions(probability, outcome, points, model, flags)

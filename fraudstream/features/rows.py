@@ -12,26 +12,21 @@ from __future__ import annotations
 import numpy as np
 
 from fraudstream.features.access import (
-    K_WORDS,
     D_MEASURES,
     D_TERMS,
-    D_TEXTS,
     D_TEXT_TERMS,
+    D_TEXTS,
+    K_WORDS,
     batch_bits,
     batch_key,
     batch_time,
     batch_value,
     count_of,
-    half_at,
     header,
     measure_at,
     number_of,
     put_count,
-    put_half_at,
     put_header,
-    put_quarter_at,
-    put_word_at,
-    quarter_at,
     shape,
     term_at,
     text_column,
@@ -39,7 +34,7 @@ from fraudstream.features.access import (
     word_at,
 )
 from fraudstream.features.arena import allocate, release
-from fraudstream.features.memory import compiled, half, put_half, put_quarter, put_word, quarter, word
+from fraudstream.features.memory import compiled, put_half, put_quarter, put_word, quarter, word
 from fraudstream.features.plan import (
     BLOCK_ROWS,
     P_BLOCKS,
@@ -47,9 +42,8 @@ from fraudstream.features.plan import (
     P_LAST,
     P_MAPS,
     P_MASK,
-    P_QUARTERS,
     P_RESOLUTION_MS,
-    P_WIDE,
+    P_ROW_BYTES,
     T_COUNT_AT,
     T_HIGH_AT,
     T_LOW_AT,
@@ -87,42 +81,47 @@ _HALF = np.uint64(1) << np.uint64(32)
 
 
 @compiled
-def time_at(store, base, i):  # type: ignore[no-untyped-def]
+def row_at(store, plan, base, i):  # type: ignore[no-untyped-def]
+    """Return the address of the row at place i of the chunk at `base`."""
+    return word(store, K_WORDS) + 8 * base + shape(plan, P_ROW_BYTES) * i
+
+
+@compiled
+def time_at(store, plan, base, i):  # type: ignore[no-untyped-def]
     """Return the time of the row at place i of the chunk at `base`."""
-    return word_at(store, base + i)
+    return word(row_at(store, plan, base, i), 0)
 
 
 @compiled
-def wide_at(store, base, capacity, low, high, i):  # type: ignore[no-untyped-def]
-    """Return a 48-bit value: a measure, or the hash of an id."""
-    upper = np.int64(np.int16(quarter_at(store, 4 * base + capacity * high + i)))
-    return (upper << 32) | np.int64(half_at(store, 2 * base + (capacity * low >> 1) + i))
+def wide_of(row, column):  # type: ignore[no-untyped-def]
+    """Return a 48-bit value: a measure, or the hash of an id. Two bytes behind it are loaded and dropped."""
+    return (word(row + column, 0) << 16) >> 16
 
 
 @compiled
-def narrow_at(store, base, capacity, column, i):  # type: ignore[no-untyped-def]
+def narrow_of(row, column):  # type: ignore[no-untyped-def]
     """Return a 16-bit value: a category's code, or the bits of the filters."""
-    return np.int64(quarter_at(store, 4 * base + capacity * column + i))
+    return quarter(row + column, 0)
 
 
 @compiled
-def text_at(store, plan, base, capacity, text, i):  # type: ignore[no-untyped-def]
+def text_of(plan, row, text):  # type: ignore[no-untyped-def]
     """Return what stands for a text: 0 where there is none."""
-    if text_column(plan, text, 0) < 0:
-        return narrow_at(store, base, capacity, text_column(plan, text, 1), i)
-    return wide_at(store, base, capacity, text_column(plan, text, 0), text_column(plan, text, 1), i)
+    if text_column(plan, text, 1):
+        return wide_of(row, text_column(plan, text, 0))
+    return narrow_of(row, text_column(plan, text, 0))
 
 
 @compiled
-def fulfils(store, plan, base, capacity, need, i):  # type: ignore[no-untyped-def]
+def fulfils(plan, row, need):  # type: ignore[no-untyped-def]
     """Tell whether a row has all the bits of `need`."""
-    return need == 0 or narrow_at(store, base, capacity, shape(plan, P_MASK), i) & need == need
+    return need == 0 or narrow_of(row, shape(plan, P_MASK)) & need == need
 
 
 @compiled
-def tile_at(store, base, capacity, column, i):  # type: ignore[no-untyped-def]
+def tile_part(row, column):  # type: ignore[no-untyped-def]
     """Return one word of a tile; 0 for a part that is not kept."""
-    return word_at(store, base + (capacity * column >> 2) + i) if column >= 0 else 0
+    return word(row + column, 0) if column >= 0 else 0
 
 
 @compiled
@@ -135,24 +134,24 @@ def square_of(value):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def part_of(store, plan, base, capacity, term, i):  # type: ignore[no-untyped-def]
+def part_of(plan, row, term):  # type: ignore[no-untyped-def]
     """Return what a row (or tile) adds to a term: count, sum, squares (two halves), minimum, maximum."""
     if shape(plan, P_RESOLUTION_MS) > 0:
-        count = tile_at(store, base, capacity, term_at(plan, term, T_COUNT_AT), i)
+        count = tile_part(row, term_at(plan, term, T_COUNT_AT))
         return (
             count,
-            tile_at(store, base, capacity, term_at(plan, term, T_SUM_AT), i),
-            np.uint64(tile_at(store, base, capacity, term_at(plan, term, T_HIGH_AT), i)),
-            np.uint64(tile_at(store, base, capacity, term_at(plan, term, T_LOW_AT), i)),
-            tile_at(store, base, capacity, term_at(plan, term, T_MIN_AT), i) if count > 0 else GREATEST,
-            tile_at(store, base, capacity, term_at(plan, term, T_MAX_AT), i) if count > 0 else LEAST,
+            tile_part(row, term_at(plan, term, T_SUM_AT)),
+            np.uint64(tile_part(row, term_at(plan, term, T_HIGH_AT))),
+            np.uint64(tile_part(row, term_at(plan, term, T_LOW_AT))),
+            tile_part(row, term_at(plan, term, T_MIN_AT)) if count > 0 else GREATEST,
+            tile_part(row, term_at(plan, term, T_MAX_AT)) if count > 0 else LEAST,
         )
-    if not fulfils(store, plan, base, capacity, term_at(plan, term, T_NEED), i):
+    if not fulfils(plan, row, term_at(plan, term, T_NEED)):
         return 0, 0, _NONE, _NONE, GREATEST, LEAST
     measure = term_at(plan, term, T_MEASURE)
     if measure < 0:
         return 1, 0, _NONE, _NONE, GREATEST, LEAST
-    value = wide_at(store, base, capacity, measure_at(plan, measure, 0), measure_at(plan, measure, 1), i)
+    value = wide_of(row, measure_at(plan, measure))
     if value == MISSING_48:
         return 0, 0, _NONE, _NONE, GREATEST, LEAST
     if term_at(plan, term, T_SQUARES) == 0:
@@ -162,11 +161,11 @@ def part_of(store, plan, base, capacity, term, i):  # type: ignore[no-untyped-de
 
 
 @compiled
-def rows_until(store, base, low, high, time_ms):  # type: ignore[no-untyped-def]
+def rows_until(store, plan, base, low, high, time_ms):  # type: ignore[no-untyped-def]
     """Return the first place in [low, high) whose time is later than `time_ms`, else `high`."""
     while low < high:
         middle = (low + high) >> 1
-        if word_at(store, base + middle) <= time_ms:
+        if time_at(store, plan, base, middle) <= time_ms:
             low = middle + 1
         else:
             high = middle
@@ -176,7 +175,7 @@ def rows_until(store, base, low, high, time_ms):  # type: ignore[no-untyped-def]
 @compiled
 def chunk_size(plan, capacity):  # type: ignore[no-untyped-def]
     """Return the words of a chunk of so many rows."""
-    return capacity * shape(plan, P_QUARTERS) >> 2
+    return (capacity * shape(plan, P_ROW_BYTES) + 7) >> 3
 
 
 @compiled
@@ -228,41 +227,26 @@ def forget_rows(store, plan, slot):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def move_rows(store, plan, origin, to, place, count):  # type: ignore[no-untyped-def]
-    """Copy `count` rows from place `place[0]` of a chunk to `place[1]` of another (or the same).
-
-    Args:
-        origin, to: (base, capacity) of the chunks. Within one chunk, rows move down, or up by any number.
-    """
-    copy_rows(plan, (word(store, K_WORDS), word(store, K_WORDS)), origin, to, place, count)
+def move_rows(store, plan, origin, to, count):  # type: ignore[no-untyped-def]
+    """Copy `count` rows from one (chunk, place) to another, which may overlap."""
+    source, target = row_at(store, plan, origin[0], origin[1]), row_at(store, plan, to[0], to[1])
+    copy_octets(source, target, count * shape(plan, P_ROW_BYTES))
 
 
 @compiled
-def copy_rows(plan, memory, origin, to, place, count):  # type: ignore[no-untyped-def]
-    """Copy rows between chunks of two memories, given by the addresses of their words."""
-    source, target = memory
-    down = place[1] <= place[0]
-    words = 1 if shape(plan, P_RESOLUTION_MS) == 0 else shape(plan, P_QUARTERS) >> 2
-    for column in range(words):
-        first, second = origin[0] + origin[1] * column + place[0], to[0] + to[1] * column + place[1]
-        for k in range(count):
-            i = k if down else count - 1 - k
-            put_word(target, second + i, word(source, first + i))
-    if shape(plan, P_RESOLUTION_MS) > 0:
+def copy_octets(source, target, octets):  # type: ignore[no-untyped-def]
+    """Copy an even number of bytes between two addresses, which may overlap."""
+    words, rest = octets >> 3, (octets & 7) >> 1
+    if target <= source:
+        for i in range(words):
+            put_word(target, i, word(source, i))
+        for i in range(4 * words, 4 * words + rest):
+            put_quarter(target, i, quarter(source, i))
         return
-    column = 4
-    for _ in range(shape(plan, P_WIDE)):
-        first, second = 2 * origin[0] + (origin[1] * column >> 1), 2 * to[0] + (to[1] * column >> 1)
-        for k in range(count):
-            i = k if down else count - 1 - k
-            put_half(target, second + place[1] + i, half(source, first + place[0] + i))
-        column += 2
-    while column < shape(plan, P_QUARTERS):
-        first, second = 4 * origin[0] + origin[1] * column, 4 * to[0] + to[1] * column
-        for k in range(count):
-            i = k if down else count - 1 - k
-            put_quarter(target, second + place[1] + i, quarter(source, first + place[0] + i))
-        column += 1
+    for k in range(rest):
+        put_quarter(target, 4 * words + rest - 1 - k, quarter(source, 4 * words + rest - 1 - k))
+    for k in range(words):
+        put_word(target, words - 1 - k, word(source, words - 1 - k))
 
 
 @compiled
@@ -279,7 +263,7 @@ def resize(store, plan, slot, capacity):  # type: ignore[no-untyped-def]
     fresh = allocate(store, chunk_size(plan, capacity))
     if former > 0:
         start, count = header(store, slot, H_START), header(store, slot, H_COUNT)
-        move_rows(store, plan, (base, former), (fresh, capacity), (start, 0), count)
+        move_rows(store, plan, (base, start), (fresh, 0), count)
         release(store, base, chunk_size(plan, former))
     put_header(store, slot, H_BASE, fresh)
     put_header(store, slot, H_CAPACITY, capacity)
@@ -287,52 +271,53 @@ def resize(store, plan, slot, capacity):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def write_row(store, plan, base, capacity, place, batch, i):  # type: ignore[no-untyped-def]
-    """Write row i of a batch at a place of a chunk."""
-    put_word_at(store, base + place, batch_time(batch, i))
-    for m in range(number_of(plan, D_MEASURES)):
-        value = batch_value(batch, i, m)
-        if value == MISSING:
-            value = MISSING_48
-        put_half_at(store, 2 * base + (capacity * measure_at(plan, m, 0) >> 1) + place, value)
-        put_quarter_at(store, 4 * base + capacity * measure_at(plan, m, 1) + place, value >> 32)
-    for k in range(number_of(plan, D_TEXTS)):
-        key = batch_key(batch, i, k)
-        if text_column(plan, k, 0) < 0:
-            put_quarter_at(store, 4 * base + capacity * text_column(plan, k, 1) + place, key)
-            continue
-        put_half_at(store, 2 * base + (capacity * text_column(plan, k, 0) >> 1) + place, key)
-        put_quarter_at(store, 4 * base + capacity * text_column(plan, k, 1) + place, key >> 32)
-    if shape(plan, P_MASK) >= 0:
-        put_quarter_at(store, 4 * base + capacity * shape(plan, P_MASK) + place, batch_bits(batch, i))
+def _put_wide(row, column, value):  # type: ignore[no-untyped-def]
+    put_half(row + column, 0, value)
+    put_quarter(row + column + 4, 0, value >> 32)
 
 
 @compiled
-def add_to_tile(store, plan, base, capacity, place, batch, i, fresh):  # type: ignore[no-untyped-def]
-    """Add row i of a batch to a tile; `fresh` tiles are emptied first."""
+def write_row(plan, row, batch, i):  # type: ignore[no-untyped-def]
+    """Write row i of a batch at an address."""
+    put_word(row, 0, batch_time(batch, i))
+    for m in range(number_of(plan, D_MEASURES)):
+        value = batch_value(batch, i, m)
+        _put_wide(row, measure_at(plan, m), MISSING_48 if value == MISSING else value)
+    for k in range(number_of(plan, D_TEXTS)):
+        if text_column(plan, k, 1):
+            _put_wide(row, text_column(plan, k, 0), batch_key(batch, i, k))
+        else:
+            put_quarter(row + text_column(plan, k, 0), 0, batch_key(batch, i, k))
+    if shape(plan, P_MASK) >= 0:
+        put_quarter(row + shape(plan, P_MASK), 0, batch_bits(batch, i))
+
+
+@compiled
+def add_to_tile(plan, row, batch, i, fresh):  # type: ignore[no-untyped-def]
+    """Add row i of a batch to the tile at an address; `fresh` tiles are emptied first."""
     for term in range(number_of(plan, D_TERMS)):
         if fresh:
             for part in range(T_COUNT_AT, T_MAX_AT + 1):
                 if term_at(plan, term, part) >= 0:
-                    put_word_at(store, base + (capacity * term_at(plan, term, part) >> 2) + place, 0)
+                    put_word(row + term_at(plan, term, part), 0, 0)
         count, total, high, low = batch_part(plan, batch, term, i)
         if count == 0:
             continue
-        before = tile_at(store, base, capacity, term_at(plan, term, T_COUNT_AT), place)
-        put_word_at(store, base + (capacity * term_at(plan, term, T_COUNT_AT) >> 2) + place, before + 1)
+        at = row + term_at(plan, term, T_COUNT_AT)
+        before = word(at, 0)
+        put_word(at, 0, before + 1)
         if term_at(plan, term, T_SUM_AT) >= 0:
-            put_word_at(store, base + (capacity * term_at(plan, term, T_SUM_AT) >> 2) + place, word_at(store, base + (capacity * term_at(plan, term, T_SUM_AT) >> 2) + place) + (total))
+            at = row + term_at(plan, term, T_SUM_AT)
+            put_word(at, 0, word(at, 0) + total)
         if term_at(plan, term, T_HIGH_AT) >= 0:
-            at_high = base + (capacity * term_at(plan, term, T_HIGH_AT) >> 2) + place
-            at_low = base + (capacity * term_at(plan, term, T_LOW_AT) >> 2) + place
-            high, low = add(np.uint64(word_at(store, at_high)), np.uint64(word_at(store, at_low)), high, low)
-            put_word_at(store, at_high, np.int64(high))
-            put_word_at(store, at_low, np.int64(low))
+            at_high, at_low = row + term_at(plan, term, T_HIGH_AT), row + term_at(plan, term, T_LOW_AT)
+            high, low = add(np.uint64(word(at_high, 0)), np.uint64(word(at_low, 0)), high, low)
+            put_word(at_high, 0, np.int64(high))
+            put_word(at_low, 0, np.int64(low))
         if term_at(plan, term, T_MIN_AT) >= 0:
-            at_min = base + (capacity * term_at(plan, term, T_MIN_AT) >> 2) + place
-            at_max = base + (capacity * term_at(plan, term, T_MAX_AT) >> 2) + place
-            put_word_at(store, at_min, min(word_at(store, at_min), total) if before > 0 else total)
-            put_word_at(store, at_max, max(word_at(store, at_max), total) if before > 0 else total)
+            at_min, at_max = row + term_at(plan, term, T_MIN_AT), row + term_at(plan, term, T_MAX_AT)
+            put_word(at_min, 0, min(word(at_min, 0), total) if before > 0 else total)
+            put_word(at_max, 0, max(word(at_max, 0), total) if before > 0 else total)
 
 
 @compiled

@@ -150,7 +150,7 @@ def _write(engine: FeatureEngine, file: BinaryIO, added: dict[str, Any]) -> None
             "watermark_ms": engine.watermark_ms,
             "history_from_ms": engine.history_from_ms,
             "codes": codes_to_json(engine),
-            "tables": {name: [r.generation, *(t.used for t in r.tables)] for name, r in _tables(engine)},
+            "tables": {name: recent.generation for name, recent in _tables(engine)},
             "labels": _labels_to_json(engine),
             "about": added,
             "sections": sections,
@@ -170,9 +170,8 @@ def _tables(engine: FeatureEngine) -> Iterator[tuple[str, Recent]]:
 
 def _sections(engine: FeatureEngine) -> Iterator[tuple[str, Int64]]:
     for name, recent in _tables(engine):
-        for age, table in enumerate(recent.tables):
-            yield f"{name}/{age}/keys", table.keys.view(np.int64)
-            yield f"{name}/{age}/entries", table.entries
+        for part, words in recent.sections():
+            yield f"{name}/{part}", words
     for stage in engine.stages:
         for shard in range(SHARDS):
             yield f"{stage.name}/{shard}", stage.pack(shard)
@@ -227,11 +226,8 @@ def _read(engine: FeatureEngine, head: dict[str, Any], sections: _Sections) -> N
     engine.history_from_ms = head["history_from_ms"]
     codes = translation(engine, head["codes"])
     for name, recent in _tables(engine):
-        recent.generation, *used = head["tables"][name]
-        for age, table in enumerate(recent.tables):
-            table.keys = sections[f"{name}/{age}/keys"].view(np.uint64)
-            table.entries = sections[f"{name}/{age}/entries"].reshape(-1, recent.width)
-            table.used = used[age]
+        parts = {part: sections[f"{name}/{part}"] for part, _ in recent.sections()}
+        recent.restore(head["tables"][name], parts)
     if engine.labels is not None:
         _read_labels(engine, head["labels"])
     for stage in engine.stages:

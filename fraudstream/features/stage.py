@@ -11,31 +11,31 @@ import numpy.typing as npt
 
 from fraudstream.batch import Float64, Int64, UInt64
 from fraudstream.features import kernels, transfer
-from fraudstream.features.access import HEADER_WIDTH, block_of, packed
-from fraudstream.features.arena import BUMP, Region, new_allocator
+from fraudstream.features.access import HEADER_WIDTH, SHARD_BITS, STORE_WORDS, block_of, packed
+from fraudstream.features.arena import BUMP, FREED, Region, new_allocator
 from fraudstream.features.catalog import Catalog, stage_name
 from fraudstream.features.columns import BatchColumns
 from fraudstream.features.labels import Marking
 from fraudstream.features.memory import address_of
-from fraudstream.features.plan import P_QUARTERS, P_REACH_MS, P_RESOLUTION_MS, plan_stage
+from fraudstream.features.plan import P_REACH_MS, P_RESOLUTION_MS, P_ROW_BYTES, plan_stage
 from fraudstream.features.rows import words_needed
 from fraudstream.features.table import (
     C_ENTITIES,
     C_HEADERS,
     C_ROWS,
     H_COUNT,
+    H_HASH,
     S_LENGTH,
     S_USED,
-    SHARD_BITS,
     SHARDS,
-    TABLE_WORDS_MIN,
     find,
     find_or_add,
     grow_table,
 )
 from fraudstream.settings import StateSettings
 
-_WORDS_MIN = 1 << 16
+_WORDS_MIN = 1 << 10
+_FREED_SHARE_MAX = 8  # a shard's chunks move together once an eighth of its arena is freed ones
 _HEADERS_MIN = 1 << 10
 _SWEPT_A_ROW = 4  # headers looked at for each row that comes, so that idle entities go without a pause
 
@@ -73,22 +73,27 @@ class Stage:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._words = Region(_WORDS_MIN)
         self._headers = Region(_HEADERS_MIN * HEADER_WIDTH)
-        self._allocator = new_allocator()
+        self._arenas = [Region(_WORDS_MIN) for _ in range(SHARDS)]
+        self._allocators = [new_allocator() for _ in range(SHARDS)]
         self._shards = np.zeros((SHARDS, 3), np.int64)
         self._counts = np.array([0, 0, -1, 0], np.int64)
-        self._located()
+        self._stores = np.zeros((SHARDS, STORE_WORDS), np.int64)
+        self._at = address_of(self._stores)
         for shard in range(SHARDS):
-            grow_table(self._at, shard)
+            self._locate(shard)
+            grow_table(self._store(shard), shard)
 
-    def _located(self) -> None:
-        """Note where everything is; called again whenever the arena or the headers have moved."""
-        words, headers = self._words.words, self._headers.words
-        self._block = block_of(
-            [words, len(words), headers, len(headers) // HEADER_WIDTH, self._allocator, self._shards, self._counts]
-        )
-        self._at = address_of(self._block)
+    def _locate(self, shard: int) -> None:
+        """Note where a shard's memory is; called again whenever it has moved."""
+        words, headers = self._arenas[shard].words, self._headers.words
+        self._stores[shard, : STORE_WORDS - 1] = block_of(
+            [words, len(words), headers, len(headers) // HEADER_WIDTH, self._allocators[shard], self._shards,
+             self._counts]
+        )  # fmt: skip
+
+    def _store(self, shard: int) -> int:
+        return self._at + 8 * STORE_WORDS * shard
 
     @property
     def entities(self) -> int:
@@ -103,12 +108,13 @@ class Stage:
     @property
     def bytes_used(self) -> int:
         """Return the bytes of headers, tables, rows and indexes, free chunks included."""
-        return 8 * (int(self._allocator[BUMP]) + int(self._counts[C_HEADERS]) * HEADER_WIDTH)
+        arenas = sum(int(allocator[BUMP]) for allocator in self._allocators)
+        return 8 * (arenas + int(self._counts[C_HEADERS]) * HEADER_WIDTH)
 
     @property
     def row_bytes(self) -> int:
         """Return the bytes of one row."""
-        return 2 * int(self.plan.shape[P_QUARTERS])
+        return int(self.plan.shape[P_ROW_BYTES])
 
     @property
     def reach_ms(self) -> int:
@@ -162,8 +168,8 @@ class Stage:
     def pack(self, shard: int) -> Int64:
         """Return a shard's entities as words."""
         plan = address_of(self._plan)
-        words = np.empty(transfer.shard_words(self._at, plan, shard), np.int64)
-        transfer.pack(self._at, plan, shard, address_of(words))
+        words = np.empty(transfer.shard_words(self._store(shard), plan, shard), np.int64)
+        transfer.pack(self._store(shard), plan, shard, address_of(words))
         return words
 
     def unpack(self, words: Int64, codes: dict[str, Int64]) -> None:
@@ -183,21 +189,36 @@ class Stage:
         for text, field in enumerate(self.planned.texts):
             if field in codes:
                 table[text, : len(codes[field])] = codes[field]
-        self._grow(2 * len(words) + 16 * len(slots))
-        transfer.unpack(self._at, plan, address_of(words), slots, table)
+        if len(slots):
+            shard = int(hashes[0] >> SHARD_BITS)
+            self._grow(shard, 2 * len(words) + 16 * len(slots))
+            transfer.unpack(self._store(shard), plan, address_of(words), slots, table)
 
     def drop(self, shard: int) -> None:
         """Let go of a shard's entities."""
-        transfer.drop(self._at, address_of(self._plan), shard)
+        transfer.drop(self._store(shard), address_of(self._plan), shard)
 
     def _make_room(self, slot: int) -> None:
         """Let the arena take one more row of an entity, whatever that makes of it."""
         rows = int(self._headers.words[HEADER_WIDTH * slot + H_COUNT])
-        self._grow(words_needed(address_of(self._plan), rows))
+        shard = int(np.int64(self._headers.words[HEADER_WIDTH * slot + H_HASH]).view(np.uint64) >> SHARD_BITS)
+        self._grow(shard, words_needed(address_of(self._plan), rows))
 
-    def _grow(self, words: int) -> None:
-        self._words.grow(int(self._allocator[BUMP]) + words)
-        self._located()
+    def _grow(self, shard: int, words: int) -> None:
+        """Make room for so many words in a shard's arena; where much of it is freed chunks, by moving together."""
+        used, freed = self._allocators[shard][[BUMP, FREED]].tolist()
+        if freed * _FREED_SHARE_MAX > used + _WORDS_MIN:
+            self._move_together(shard, used - freed + words)
+        self._arenas[shard].grow(int(self._allocators[shard][BUMP]) + words)
+        self._locate(shard)
+
+    def _move_together(self, shard: int, words: int) -> None:
+        """Copy a shard's chunks into a fresh arena, without the freed ones between them."""
+        arena, allocator = Region(words), new_allocator()
+        fresh = block_of([arena.words, len(arena.words), 0, 0, allocator, 0, 0, 0])
+        transfer.evacuate(self._store(shard), address_of(fresh), address_of(self._plan), shard)
+        self._arenas[shard], self._allocators[shard] = arena, allocator
+        self._locate(shard)
 
     def _slots(self, entities: UInt64) -> Int64:
         slots = np.empty(len(entities), np.int64)
@@ -206,12 +227,15 @@ class Stage:
             done = find_or_add(self._at, entities, self._settings.entities_max, slots, done)
             if done >= len(entities):
                 return slots
-            self._headers.grow(HEADER_WIDTH * (int(self._counts[C_HEADERS]) + 1))
+            if (int(self._counts[C_HEADERS]) + 1) * HEADER_WIDTH > len(self._headers.words):
+                self._headers.grow((int(self._counts[C_HEADERS]) + 1) * HEADER_WIDTH)
+                for shard in range(SHARDS):
+                    self._locate(shard)
             shard = int(entities[done] >> SHARD_BITS)
             length = int(self._shards[shard, S_LENGTH])
-            self._grow(4 * max(length, TABLE_WORDS_MIN))
             if (self._shards[shard, S_USED] + 1) * 4 > length * 3:
-                grow_table(self._at, shard)
+                self._grow(shard, 4 * length)
+                grow_table(self._store(shard), shard)
 
     def _marks(self, marks: list[tuple[Marking, int, int]]) -> tuple[Int64, list[Int64]]:
         """Return the block of the marks, and the arrays that it names."""

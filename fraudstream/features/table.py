@@ -1,8 +1,8 @@
 """The entities of one kind: found by their hash, in 64 shards, without a Python object an entity.
 
-A header of 64 bytes (one cache line) says where an entity's rows are. A shard's hash table is a chunk of the
-arena with one word an entry: 32 bits of the hash, which sort out nearly all strangers, and the header's number;
-the header holds the whole hash. The shard is the hash's top bits.
+A header of 64 bytes (one cache line) says where an entity's rows are. Each shard has an arena of its own, and in it
+its hash table, with one word an entry: 32 bits of the hash, which sort out nearly all strangers, and the header's
+number; the header holds the whole hash.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from fraudstream.features.access import (
+    HEADER_WIDTH,
+    K_HEADERS,
+    K_WORDS,
+    SHARD_BITS,
     count_of,
     header,
     header_room,
@@ -18,14 +22,15 @@ from fraudstream.features.access import (
     put_shard,
     put_word_at,
     shard_of,
+    store_of,
     word_at,
 )
 from fraudstream.features.arena import allocate, release
-from fraudstream.features.memory import compiled
+from fraudstream.features.memory import compiled, prefetch, word
 
 SHARDS = 64
-SHARD_BITS = np.uint64(58)
 TABLE_WORDS_MIN = 16
+_AHEAD = 8  # rows whose memory is asked for before it is needed
 
 # Columns of a header. A free header has hash 0, and in H_BASE the next free one.
 H_HASH, H_BASE, H_CAPACITY, H_START, H_COUNT, H_NEWEST_MS, H_DROPPED_MS, H_INDEX = range(8)
@@ -64,20 +69,47 @@ def _find(store, key):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def find(store, hashes, found):  # type: ignore[no-untyped-def]
-    """Fill `found` with header numbers, -1 where there is none."""
-    for i in range(len(hashes)):
-        found[i] = ABSENT if hashes[i] == np.uint64(0) else _find(store, hashes[i])[0]
+def _fetch_entry(stores, key):  # type: ignore[no-untyped-def]
+    """Ask for the cache line of the table where a hash's entry should be."""
+    store = store_of(stores, key)
+    shard = np.int64(key >> SHARD_BITS)
+    at = np.int64(key) & (shard_of(store, shard, S_LENGTH) - 1)
+    prefetch(word(store, K_WORDS) + 8 * (shard_of(store, shard, S_BASE) + at))
 
 
 @compiled
-def find_or_add(store, hashes, entities_max, found, start):  # type: ignore[no-untyped-def]
+def _fetch_header(stores, key):  # type: ignore[no-untyped-def]
+    """Ask for the header that a hash's entry names; the entry itself should be here by now."""
+    store = store_of(stores, key)
+    shard = np.int64(key >> SHARD_BITS)
+    at = np.int64(key) & (shard_of(store, shard, S_LENGTH) - 1)
+    entry = word_at(store, shard_of(store, shard, S_BASE) + at)
+    if entry != 0:
+        prefetch(word(store, K_HEADERS) + 8 * HEADER_WIDTH * ((entry & np.int64(0xFFFFFFFF)) - 1))
+
+
+@compiled
+def find(stores, hashes, found):  # type: ignore[no-untyped-def]
+    """Fill `found` with header numbers, -1 where there is none."""
+    for i in range(len(hashes)):
+        found[i] = ABSENT if hashes[i] == np.uint64(0) else _find(store_of(stores, hashes[i]), hashes[i])[0]
+
+
+@compiled
+def find_or_add(stores, hashes, entities_max, found, start):  # type: ignore[no-untyped-def]
     """Fill `found` from `start` on; return n, or the row at which a table or the headers must grow first."""
+    for i in range(start, min(start + 2 * _AHEAD, len(hashes))):
+        _fetch_entry(stores, hashes[i])
     for i in range(start, len(hashes)):
+        if i + 2 * _AHEAD < len(hashes):
+            _fetch_entry(stores, hashes[i + 2 * _AHEAD])
+        if i + _AHEAD < len(hashes):
+            _fetch_header(stores, hashes[i + _AHEAD])
         key = hashes[i]
         if key == np.uint64(0):
             found[i] = ABSENT
             continue
+        store = store_of(stores, key)
         slot, at = _find(store, key)
         if slot >= 0:
             found[i] = slot
