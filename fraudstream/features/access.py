@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fraudstream.batch import Int64
+from fraudstream.errors import ConfigError
 from fraudstream.features.memory import (
     address_of,
     compiled,
@@ -32,9 +33,18 @@ K_WORDS, K_ROOM, K_HEADERS, K_HEADER_ROOM, K_ALLOCATOR, K_SHARDS, K_COUNTS = ran
 STORE_WORDS = 8
 HEADER_WIDTH = 8
 SHARD_BITS = np.uint64(58)  # the shard is the hash's top bits
-# `plan`: for each table where it begins and how many rows it has, then the tables.
-(D_WINDOWS, D_TERMS, D_SLOTS, D_TEXT_TERMS, D_TEXT_SLOTS, D_HOUR_SLOTS, D_BY_WINDOW, D_ORDER, D_OPS, D_MEASURES, D_TEXTS,
- D_SHAPE, PLAN_TABLES) = range(13)  # fmt: skip
+# `plan`: how many rows each table has, then the tables, each at its fixed place, so that a kernel finds an entry with
+# one load. (name, most rows, columns) of each:
+TABLES = (
+    ("windows", 64, 2), ("terms", 256, 10), ("slots", 1024, 2), ("text_terms", 64, 5), ("text_slots", 512, 2),
+    ("hour_slots", 64, 2), ("by_window", 64, 6), ("order", 2048, 1), ("ops", 2000, 11), ("measures", 64, 1),
+    ("texts", 64, 2), ("shape", 16, 1),
+)  # fmt: skip
+(D_WINDOWS, D_TERMS, D_SLOTS, D_TEXT_TERMS, D_TEXT_SLOTS, D_HOUR_SLOTS, D_BY_WINDOW, D_ORDER, D_OPS, D_MEASURES,
+ D_TEXTS, D_SHAPE) = range(len(TABLES))  # fmt: skip
+_PLACES = [len(TABLES) + sum(rows * columns for _, rows, columns in TABLES[:n]) for n in range(len(TABLES) + 1)]
+(_WINDOWS, _TERMS, _SLOTS, _TEXT_TERMS, _TEXT_SLOTS, _HOUR_SLOTS, _BY_WINDOW, _ORDER, _OPS, _MEASURES, _TEXTS, _SHAPE,
+ _PLAN_WORDS) = _PLACES  # fmt: skip
 # `scratch`: where ends, sums, texts and hours begin.
 E_ENDS, E_SUMS, E_TEXTS, E_HOURS = range(4)
 # `batch`: addresses, each matrix followed by its width.
@@ -43,17 +53,29 @@ E_ENDS, E_SUMS, E_TEXTS, E_HOURS = range(4)
 M_COUNT, M_ROW, M_SOURCE, M_SLOT, M_TIME, M_KEY, M_SIGN, M_BITS = range(8)
 
 
-def packed(tables: Sequence[Int64], with_rows: bool) -> Int64:
-    """Return tables one behind the other, behind a directory of where each begins (and its rows)."""
-    step = 1 + with_rows
-    directory = np.zeros(step * len(tables), np.int64)
-    offset = len(directory)
-    for number, table in enumerate(tables):
-        directory[step * number] = offset
-        if with_rows:
-            directory[step * number + 1] = len(table)
-        offset += table.size
-    return np.concatenate([directory, *(table.ravel() for table in tables)])
+def plan_block(tables: Sequence[Int64]) -> Int64:
+    """Return a plan's tables, in the order of TABLES, as the kernels take them.
+
+    Raises:
+        ConfigError: there are more of something than there is room for.
+    """
+    block = np.zeros(_PLAN_WORDS, np.int64)
+    for number, (table, (name, rows, _), place) in enumerate(zip(tables, TABLES, _PLACES, strict=False)):
+        if len(table) > rows:
+            what = name.replace("_", " ")
+            raise ConfigError(f"features: one entity needs {len(table)} {what}; {rows} are accepted, give it fewer")
+        block[number] = len(table)
+        block[place : place + table.size] = table.ravel()
+    return block
+
+
+def scratch_block(windows: int, slots: int, text_slots: int, hour_slots: int) -> Int64:
+    """Return room for what one row reads: where each part begins, then the parts."""
+    sizes = [2 * windows, 6 * slots, 3 * text_slots, 2 * hour_slots]
+    places = np.cumsum([len(sizes), *sizes])
+    block = np.zeros(places[-1], np.int64)
+    block[: len(sizes)] = places[:-1]
+    return block
 
 
 def block_of(parts: Sequence[int | npt.NDArray[Any]]) -> Int64:
@@ -134,72 +156,67 @@ def put_count(store, i, value):  # type: ignore[no-untyped-def]
 @compiled
 def number_of(plan, table):  # type: ignore[no-untyped-def]
     """Return the rows of one of the plan's tables."""
-    return word(plan, 2 * table + 1)
-
-
-@compiled
-def _in_plan(plan, table, width, i, column):  # type: ignore[no-untyped-def]
-    return word(plan, word(plan, 2 * table) + width * i + column)
+    return word(plan, table)
 
 
 @compiled
 def window_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return _in_plan(plan, D_WINDOWS, 2, i, column)
+    return word(plan, _WINDOWS + 2 * i + column)
 
 
 @compiled
 def term_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return _in_plan(plan, D_TERMS, 10, i, column)
+    return word(plan, _TERMS + 10 * i + column)
 
 
 @compiled
 def slot_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return _in_plan(plan, D_SLOTS, 2, i, column)
+    return word(plan, _SLOTS + 2 * i + column)
 
 
 @compiled
 def text_term_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return _in_plan(plan, D_TEXT_TERMS, 5, i, column)
+    return word(plan, _TEXT_TERMS + 5 * i + column)
 
 
 @compiled
 def text_slot_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return _in_plan(plan, D_TEXT_SLOTS, 2, i, column)
+    return word(plan, _TEXT_SLOTS + 2 * i + column)
 
 
 @compiled
 def hour_slot_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return _in_plan(plan, D_HOUR_SLOTS, 2, i, column)
+    return word(plan, _HOUR_SLOTS + 2 * i + column)
 
 
 @compiled
 def by_window(plan, i, column):  # type: ignore[no-untyped-def]
-    return _in_plan(plan, D_BY_WINDOW, 6, i, column)
+    return word(plan, _BY_WINDOW + 6 * i + column)
 
 
 @compiled
 def order_at(plan, i):  # type: ignore[no-untyped-def]
-    return _in_plan(plan, D_ORDER, 1, i, 0)
+    return word(plan, _ORDER + i)
 
 
 @compiled
 def op_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return _in_plan(plan, D_OPS, 11, i, column)
+    return word(plan, _OPS + 11 * i + column)
 
 
 @compiled
 def measure_at(plan, i):  # type: ignore[no-untyped-def]
-    return _in_plan(plan, D_MEASURES, 1, i, 0)
+    return word(plan, _MEASURES + i)
 
 
 @compiled
 def text_column(plan, i, column):  # type: ignore[no-untyped-def]
-    return _in_plan(plan, D_TEXTS, 2, i, column)
+    return word(plan, _TEXTS + 2 * i + column)
 
 
 @compiled
 def shape(plan, i):  # type: ignore[no-untyped-def]
-    return _in_plan(plan, D_SHAPE, 1, i, 0)
+    return word(plan, _SHAPE + i)
 
 
 @compiled

@@ -62,6 +62,10 @@ class BatchColumns:
             self._hashes[field] = hash_texts(texts)
         return self._hashes[field]
 
+    def know(self, field: str, hashes: UInt64) -> None:
+        """Take hashes that were made before."""
+        self._hashes[field] = hashes
+
     def entity(self, fields: tuple[str, ...]) -> UInt64:
         """Return the hashes of an entity, [n]; 0 where a field is missing."""
         return combine([self.hashes(field) for field in fields])

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fraudstream.batch import MISSING, Float64, Int64, TransactionBatch, UInt64
-from fraudstream.errors import ConfigError
 from fraudstream.event import NUMERIC_TYPES
 from fraudstream.features import kernels
 from fraudstream.features.catalog import EVENT, Catalog, Feature
 from fraudstream.features.columns import BatchColumns, Codes
 from fraudstream.features.inspecting import Rows, dump
-from fraudstream.features.labels import STAGES_MAX, KnownLabel, LabelBook, Marking
+from fraudstream.features.keys import hash_texts
+from fraudstream.features.labels import STAGES_A_WORD, KnownLabel, LabelBook, Marking
 from fraudstream.features.repeats import Recognised, Repeats
 from fraudstream.features.shards import pack_shard, unpack_shard
 from fraudstream.features.stage import Stage
@@ -76,14 +76,12 @@ class FeatureEngine:
         self.history_from_ms = settings.complete_from_ms
         self.repeats = Repeats(settings.repeat_horizon_ms)
         categories = [name for name, field in catalog.event.fields.items() if field.type == "category"]
+        self._hashed: tuple[list[str], UInt64] = ([], np.empty(0, np.uint64))
         self.codes = {name: Codes() for name in categories}
         self._event_features = catalog.of_entity(EVENT)
         self._reaches = [(f.reach_ms, column) for column, f in enumerate(catalog.features) if f.entity != EVENT]
         self._reach_ms = max((reach_ms for reach_ms, _ in self._reaches), default=0)
         labelled = [stage for stage in self.stages if stage.labelled]
-        if len(labelled) > STAGES_MAX:
-            names = ", ".join(stage.name for stage in labelled)
-            raise ConfigError(f"features: label is used with {names}; {STAGES_MAX} of these are accepted")
         horizon_ms = max((stage.reach_ms for stage in labelled), default=0) + settings.lateness_ms
         self.labels = LabelBook(horizon_ms, len(labelled), grace_ms) if labelled else None
 
@@ -104,7 +102,7 @@ class FeatureEngine:
 
     def recognise(self, batch: TransactionBatch) -> Recognised:
         """Tell new transactions from repeated ones, and remember the new. Only those may be observed."""
-        return self.repeats.recognise(batch, self.watermark_ms)
+        return self.repeats.recognise(batch, self._hashes_of(batch.ids), self.watermark_ms)
 
     def learn(self, labels: Iterable[KnownLabel]) -> None:
         """Take in what became known; features see it in its time."""
@@ -166,6 +164,8 @@ class FeatureEngine:
         self, batch: TransactionBatch, X: Float64 | None, flags: npt.NDArray[np.uint8], keep: bool
     ) -> BatchColumns:
         columns = BatchColumns(batch, self.catalog.event, self.codes)
+        if self.labels is not None:
+            columns.know(self.catalog.event.id, self._hashes_of(batch.ids))
         if not len(batch):
             return columns
         if self.history_from_ms is None:
@@ -176,9 +176,7 @@ class FeatureEngine:
         stored = []
         for stage, hashes in zip(self.stages, entities, strict=True):
             labelled = len(stored)
-            mine = [
-                (mark, mark.entities[labelled], (mark.bits >> (16 * labelled)) & 0xFFFF) for mark in marks
-            ] if stage.labelled else []
+            mine = [mark.of_stage(labelled) for mark in marks] if stage.labelled else []
             left = stage.advance(columns, hashes, mine, self.watermark_ms, (X, flags), keep)
             if stage.labelled:
                 stored.append(left)
@@ -189,17 +187,24 @@ class FeatureEngine:
             self.watermark_ms = max(self.watermark_ms, int(batch.time_ms.max()))
         return columns
 
+    def _hashes_of(self, ids: list[str]) -> UInt64:
+        """Return the hashes of a batch's ids; asked twice for one list, they are made once."""
+        if self._hashed[0] is not ids:
+            self._hashed = (ids, hash_texts(ids))
+        return self._hashed[1]
+
     def _markings(self, columns: BatchColumns, entities: list[UInt64]) -> list[Marking]:
         if self.labels is None:
             return []
-        bits = np.zeros(len(columns.batch), np.int64)
-        labelled = [bits]
-        for stage, hashes in zip(self.stages, entities, strict=True):
-            if stage.labelled:
-                bits |= columns.bits(stage.planned.filters).astype(np.int64) << (16 * (len(labelled) - 1))
-                labelled.append(hashes.view(np.int64))
-        ids = columns.hashes(self.catalog.event.id)
-        marks = self.labels.markings(ids, columns.batch.time_ms, np.column_stack(labelled), self.watermark_ms)
+        hashed = [hashes for stage, hashes in zip(self.stages, entities, strict=True) if stage.labelled]
+        filtered = [columns.bits(stage.planned.filters) for stage in self.stages if stage.labelled]
+        bits = np.zeros((-(-len(filtered) // STAGES_A_WORD), len(columns.batch)), np.int64)
+        for number, column in enumerate(filtered):
+            word, place = divmod(number, STAGES_A_WORD)
+            bits[word] |= column.astype(np.int64) << (16 * place)
+        words = np.column_stack([*(hashes.view(np.int64) for hashes in hashed), *bits])
+        ids = self._hashes_of(columns.batch.ids)
+        marks = self.labels.markings(ids, columns.batch.time_ms, words, self.watermark_ms)
         self.lap("labels")
         return marks
 

@@ -4,7 +4,7 @@ Each window has a first and a last place, and what stands between them is kept a
 each term, rows by hour, and for each text a map from its values to how often they stand in each window. A read at
 time t moves both ends of every window to where t wants them: a row enters and leaves each window once in the
 stream's life, and for a late row the ends move back by as much as it is late. Minimum and maximum, which cannot be
-taken back, come from blocks of 32 rows.
+taken back, come from blocks of 16 rows.
 
 All of it follows from the rows: it can be dropped at any time and is then built anew.
 

@@ -136,7 +136,7 @@ def _make_room(store, plan, slot):  # type: ignore[no-untyped-def]
     if start + count < capacity:
         return
     if capacity > 64 and count < capacity // 4:
-        resize(store, plan, slot, (count // 4 + 2) * 4)
+        resize(store, plan, slot, (count // 4 + 6) * 4)
         return
     places = start
     if header(store, slot, H_INDEX) >= 0:

@@ -19,10 +19,11 @@ from fraudstream.features.keys import hash_texts
 from fraudstream.features.recent import Recent
 
 WAITING_MAX = 1_000_000  # transactions that labels wait for
-# Words of a remembered transaction: its event time, the latest label (twice its `known_at`, and 1 for fraud), the bits of
-# the filters that it fulfils in each labelled stage (16 each), then its entity's hash in each; 0 where it left no state.
-R_TIME, R_LABEL, R_BITS, R_ENTITIES = range(Recent.FIRST, Recent.FIRST + 4)
-STAGES_MAX = 4
+# Words of a remembered transaction: its event time, the latest label (twice its `known_at`, and 1 for fraud), then for
+# each labelled stage its entity's hash, 0 where it left no state, then the bits of the filters that it fulfils in each,
+# four stages a word.
+R_TIME, R_LABEL, R_ENTITIES = range(Recent.FIRST, Recent.FIRST + 3)
+STAGES_A_WORD = 4
 _UNLABELLED = np.iinfo(np.int64).min
 
 
@@ -46,7 +47,7 @@ class Marking(NamedTuple):
         source: the transaction's row in the same batch, or -1.
         id_hash: of the transaction.
         entities: hash of the transaction's entity in each labelled stage; 0: none.
-        bits: of the filters that it fulfils in each, 16 a stage.
+        bits: of the filters that it fulfils in each, four stages a word.
         sign: 1 for a mark set, -1 for one taken back.
     """
 
@@ -55,8 +56,14 @@ class Marking(NamedTuple):
     id_hash: int
     time_ms: int
     entities: list[int]
-    bits: int
+    bits: list[int]
     sign: int
+
+
+    def of_stage(self, labelled: int) -> tuple[Marking, int, int]:
+        """Return the mark with the entity's hash and the bits in one labelled stage."""
+        word, place = divmod(labelled, STAGES_A_WORD)
+        return self, self.entities[labelled], self.bits[word] >> (16 * place) & 0xFFFF
 
 
 class LabelBook:
@@ -70,8 +77,9 @@ class LabelBook:
 
     def __init__(self, horizon_ms: int, stages: int, grace_ms: int) -> None:
         self.grace_ms = grace_ms
-        assert stages <= STAGES_MAX, "the bits of more stages do not fit a word"
-        self.transactions = Recent(horizon_ms, R_ENTITIES + stages)
+        bit_words = -(-stages // STAGES_A_WORD)
+        self._stages = stages
+        self.transactions = Recent(horizon_ms, R_ENTITIES + stages + bit_words)
         self.waiting: list[tuple[int, int, int, bool]] = []  # a heap: visible at, order learned, id hash, fraud
         self.orphans: dict[int, list[tuple[int, bool]]] = {}  # by id hash: visible at, fraud
         self._order = count()
@@ -102,7 +110,7 @@ class LabelBook:
 
         Args:
             ids: [n] hashes of the transaction ids.
-            entities: [n, 1 + stages] bits, then the hash of the entity in each labelled stage.
+            entities: [n, ...] the hash of the entity in each labelled stage, then the words of their bits.
             watermark_ms: stream time before the batch.
         """
         stream_ms = np.maximum.accumulate(np.maximum(time_ms, watermark_ms))
@@ -139,8 +147,8 @@ class LabelBook:
         known = self._known[first:end]
         self.transactions.add(ids[first:end], time_ms[first:end], watermark_ms, known)
         fresh = first + np.flatnonzero(known == 0)
-        unlabelled = np.full(len(fresh), _UNLABELLED)
-        words = np.column_stack([time_ms[fresh], unlabelled, entities[fresh]])
+        words = np.empty((len(fresh), 2 + entities.shape[1]), np.int64)
+        words[:, 0], words[:, 1], words[:, 2:] = time_ms[fresh], _UNLABELLED, entities[fresh]
         self.transactions.put(ids[fresh], R_TIME, words)
 
     def _orphans_of(self, ids: UInt64, first: int) -> list[tuple[int, int, int, bool]]:
@@ -174,8 +182,9 @@ class LabelBook:
             source = -1  # a repeat: the transaction itself came earlier
         sign = 1 if fraud else -1
         row = max(row, source + 1)
-        time_ms, _, bits, *found = entry[R_TIME:].tolist()
-        return Marking(row, source, id_hash, time_ms, found, bits, sign)
+        hashes = entry[R_ENTITIES : R_ENTITIES + self._stages].tolist()
+        bits = entry[R_ENTITIES + self._stages :].tolist()
+        return Marking(row, source, id_hash, int(entry[R_TIME]), hashes, bits, sign)
 
     def _keep_orphan(self, id_hash: int, visible_ms: int, fraud: bool, now_ms: int) -> None:
         """Let a label wait for its transaction, as long as that could still be seen; within a bound."""

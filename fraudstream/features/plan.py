@@ -21,7 +21,7 @@ from fraudstream.errors import ConfigError
 from fraudstream.features.catalog import AGGREGATES, Catalog, Condition, Feature
 
 ROWS = -1  # a term over the rows themselves
-BLOCK_ROWS = 32
+BLOCK_ROWS = 16
 FILTERS_MAX = 15
 
 # Columns of `terms`: the measure, the bits that a row must have, whether squares and extremes are needed (the

@@ -32,6 +32,7 @@ from fraudstream.features.access import (
     slot_at,
     sum_at,
     term_at,
+    text_column,
     text_slot_at,
     text_sum,
     text_term_at,
@@ -47,7 +48,7 @@ from fraudstream.features.index import (
     last_with,
     move_to,
 )
-from fraudstream.features.memory import compiled
+from fraudstream.features.memory import compiled, word
 from fraudstream.features.plan import (
     OP_BASE_SLOT,
     OP_BASE_WINDOW,
@@ -64,6 +65,7 @@ from fraudstream.features.plan import (
     P_DISTINCT,
     P_HOURS,
     P_RESOLUTION_MS,
+    P_ROW_BYTES,
     T_COUNT_AT,
     T_EXTREMES,
     X_DISTINCT,
@@ -76,12 +78,14 @@ from fraudstream.features.rows import (
     MISSING,
     drop_index,
     fulfils,
+    narrow_of,
     part_of,
     row_at,
     rows_until,
     text_of,
     tile_part,
     time_at,
+    wide_of,
 )
 from fraudstream.features.table import H_BASE, H_CAPACITY, H_COUNT, H_INDEX, H_START
 from fraudstream.features.wide import add, spread
@@ -109,17 +113,19 @@ def bounds_of(plan, window, time_ms):  # type: ignore[no-untyped-def]
 
 @compiled
 def _walk_sums(store, plan, scratch, base):  # type: ignore[no-untyped-def]
-    i, term, lag_ms = 0, -1, -1
+    row, row_bytes, i, term, lag_ms = 0, shape(plan, P_ROW_BYTES), 0, -1, -1
     count, total, high, low, least, greatest = 0, 0, _NONE, _NONE, GREATEST, LEAST
     for s in range(number_of(plan, D_SLOTS)):
         window = slot_at(plan, s, 1)
         if slot_at(plan, s, 0) != term or window_at(plan, window, 1) != lag_ms:
             term, lag_ms = slot_at(plan, s, 0), window_at(plan, window, 1)
             i = end_at(scratch, window, 1)
+            row = row_at(store, plan, base, i)
             count, total, high, low, least, greatest = 0, 0, _NONE, _NONE, GREATEST, LEAST
         while i > end_at(scratch, window, 0):
             i -= 1
-            more, value, first, second, small, large = part_of(plan, row_at(store, plan, base, i), term)
+            row -= row_bytes
+            more, value, first, second, small, large = part_of(plan, row, term)
             count += more
             total += value
             high, low = add(high, low, first, second)
@@ -144,24 +150,29 @@ def _is_repeated(store, plan, base, term, key, span):  # type: ignore[no-untyped
 
 @compiled
 def _walk_texts(store, plan, scratch, base, batch, row):  # type: ignore[no-untyped-def]
-    i, term, lag_ms, last = 0, -1, -1, 0
+    at, row_bytes, i, term, lag_ms, last = 0, shape(plan, P_ROW_BYTES), 0, -1, -1, 0
     different, same, same_ms = 0, 0, LEAST
+    own, column, is_id, need, distinct = 0, 0, 0, 0, 0
     for s in range(number_of(plan, D_TEXT_SLOTS)):
         window = text_slot_at(plan, s, 1)
         if text_slot_at(plan, s, 0) != term or window_at(plan, window, 1) != lag_ms:
             term, lag_ms = text_slot_at(plan, s, 0), window_at(plan, window, 1)
             i = last = end_at(scratch, window, 1)
+            at = row_at(store, plan, base, i)
             different, same, same_ms = 0, 0, LEAST
-        own = batch_key(batch, row, text_term_at(plan, term, X_TEXT))
-        while i > end_at(scratch, window, 0):
+            text = text_term_at(plan, term, X_TEXT)
+            own, column, is_id = batch_key(batch, row, text), text_column(plan, text, 0), text_column(plan, text, 1)
+            need, distinct = text_term_at(plan, term, X_NEED), text_term_at(plan, term, X_DISTINCT)
+        end = end_at(scratch, window, 0)
+        while i > end:
             i -= 1
-            key = text_of(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_TEXT))
-            if key == 0 or not fulfils(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_NEED)):
-                continue
-            if key == own:
+            at -= row_bytes
+            key = wide_of(at, column) if is_id else narrow_of(at, column)
+            if key == own and key != 0 and fulfils(plan, at, need):
                 same += 1
-                same_ms = max(same_ms, time_at(store, plan, base, i))
-            if text_term_at(plan, term, X_DISTINCT):
+                if same == 1:  # newest first
+                    same_ms = word(at, 0)
+            if distinct and key != 0 and fulfils(plan, at, need):
                 different += not _is_repeated(store, plan, base, term, key, (i + 1, last))
         put_text_sum(scratch, s, X_DIFFERENT, different)
         put_text_sum(scratch, s, X_SAME, same)
@@ -198,7 +209,14 @@ def _walk(store, plan, scratch, slot, batch, row, time_ms):  # type: ignore[no-u
         high = end
         if end > start and time_at(store, plan, base, end - 1) > until:
             high = rows_until(store, plan, base, start, end, until)
-        put_end(scratch, window, 0, rows_until(store, plan, base, start, high, after))
+        low = high
+        if window > 0 and window_at(plan, window, 1) == window_at(plan, window - 1, 1):
+            low = end_at(scratch, window - 1, 0)  # a longer window of the same lag begins no later
+        if low > start and time_at(store, plan, base, low - 1) > after:
+            low = start if time_at(store, plan, base, start) > after else rows_until(
+                store, plan, base, start, low, after
+            )
+        put_end(scratch, window, 0, low)
         put_end(scratch, window, 1, high)
     _walk_sums(store, plan, scratch, base)
     _walk_texts(store, plan, scratch, base, batch, row)

@@ -105,19 +105,24 @@ class Recent:
     def _turn_to(self, generation: int) -> None:
         if generation != self.generation:
             follows = generation == self.generation + 1
-            self.tables = [Table(self.width), self.tables[0] if follows else Table(self.width)]
+            fresh = Table(self.width, self.tables[0].used)  # about as many are to be expected
+            self.tables = [fresh, self.tables[0] if follows else Table(self.width)]
             self.generation = generation
 
 
 class Table:
     """One generation: open addressing in parts, each at most three quarters full."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, expected: int = 0) -> None:
         self._width = width
+        length = ROWS_MIN
+        while length * PARTS * 3 < expected * 4:
+            length *= 2
+        whole = np.zeros((PARTS, length, width), np.int64)
+        self.parts: list[Int64] = list(whole)
         self.numbers = np.zeros((PARTS, 3), np.int64)
-        self.parts: list[Int64] = [np.empty((0, width), np.int64)] * PARTS
-        for number in range(PARTS):
-            self.replace(number, np.zeros((ROWS_MIN, width), np.int64))
+        self.numbers[:, _ADDRESS] = address_of(whole) + 8 * length * width * np.arange(PARTS)
+        self.numbers[:, _LENGTH] = length
 
     @property
     def used(self) -> int:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from fraudstream.batch import Float64, Int64, TransactionBatch, UInt64
-from fraudstream.features.keys import hash_texts
 from fraudstream.features.recent import Recent
 
 # Words of an entry: probability, then outcome, risk points, model and flags in 16 bits each; -1 where not known.
@@ -57,12 +56,16 @@ class Repeats:
         """Return the bytes of all entries."""
         return self.recent.bytes_used() if self.recent else 0
 
-    def recognise(self, batch: TransactionBatch, watermark_ms: int) -> Recognised:
-        """Tell new rows from repeated ones and remember the new."""
+    def recognise(self, batch: TransactionBatch, entries: UInt64, watermark_ms: int) -> Recognised:
+        """Tell new rows from repeated ones and remember the new.
+
+        Args:
+            entries: [n] hashes of the ids.
+        """
         n = len(batch)
         if self.recent is None or not n:
-            return Recognised(np.arange(n), [], np.zeros(n, np.uint64))
-        entries, known = hash_texts(batch.ids), np.empty(n, np.int64)
+            return Recognised(np.arange(n), [], entries)
+        known = np.empty(n, np.int64)
         self.recent.add(entries, batch.time_ms, watermark_ms, known)
         again = np.flatnonzero(known).tolist()
         fresh = np.flatnonzero(known == 0) if again else np.arange(n)

@@ -16,6 +16,7 @@ from fraudstream.features.access import (
     D_TERMS,
     D_TEXT_TERMS,
     D_TEXTS,
+    D_WINDOWS,
     K_WORDS,
     batch_bits,
     batch_key,
@@ -27,6 +28,7 @@ from fraudstream.features.access import (
     number_of,
     put_count,
     put_header,
+    put_word_at,
     shape,
     term_at,
     text_column,
@@ -257,17 +259,38 @@ def enlarged(capacity):  # type: ignore[no-untyped-def]
 
 @compiled
 def resize(store, plan, slot, capacity):  # type: ignore[no-untyped-def]
-    """Move an entity's rows into a chunk of another capacity; its index goes."""
-    drop_index(store, plan, slot)
+    """Move an entity's rows into a chunk of another capacity, and its index along."""
     base, former = header(store, slot, H_BASE), header(store, slot, H_CAPACITY)
+    start, count = header(store, slot, H_START), header(store, slot, H_COUNT)
     fresh = allocate(store, chunk_size(plan, capacity))
+    first = start % BLOCK_ROWS if header(store, slot, H_INDEX) >= 0 else 0  # blocks keep their rows
     if former > 0:
-        start, count = header(store, slot, H_START), header(store, slot, H_COUNT)
-        move_rows(store, plan, (base, start), (fresh, 0), count)
+        move_rows(store, plan, (base, start), (fresh, first), count)
         release(store, base, chunk_size(plan, former))
     put_header(store, slot, H_BASE, fresh)
     put_header(store, slot, H_CAPACITY, capacity)
-    put_header(store, slot, H_START, 0)
+    put_header(store, slot, H_START, first)
+    if header(store, slot, H_INDEX) >= 0:
+        _carry_index(store, plan, slot, former, start - first)
+
+
+@compiled
+def _carry_index(store, plan, slot, former, moved):  # type: ignore[no-untyped-def]
+    """Make an index fit a chunk of another capacity, to which the rows moved down by whole blocks."""
+    index, capacity = header(store, slot, H_INDEX), header(store, slot, H_CAPACITY)
+    fresh = allocate(store, index_size(plan, capacity))
+    for i in range(shape(plan, P_BLOCKS)):
+        put_word_at(store, fresh + i, word_at(store, index + i))
+    for i in range(2 * number_of(plan, D_WINDOWS)):
+        put_word_at(store, fresh + i, word_at(store, fresh + i) - moved)
+    before, after = (former + BLOCK_ROWS - 1) // BLOCK_ROWS, (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS
+    skipped = moved // BLOCK_ROWS
+    for column in range(2 * shape(plan, P_EXTREMES) + shape(plan, P_LAST)):
+        for block in range(min(after, before - skipped)):
+            value = word_at(store, index + shape(plan, P_BLOCKS) + before * column + skipped + block)
+            put_word_at(store, fresh + shape(plan, P_BLOCKS) + after * column + block, value)
+    release(store, index, index_size(plan, former))
+    put_header(store, slot, H_INDEX, fresh)
 
 
 @compiled

@@ -11,7 +11,14 @@ import numpy.typing as npt
 
 from fraudstream.batch import Float64, Int64, UInt64
 from fraudstream.features import kernels, transfer
-from fraudstream.features.access import HEADER_WIDTH, SHARD_BITS, STORE_WORDS, block_of, packed
+from fraudstream.features.access import (
+    HEADER_WIDTH,
+    SHARD_BITS,
+    STORE_WORDS,
+    block_of,
+    plan_block,
+    scratch_block,
+)
 from fraudstream.features.arena import BUMP, FREED, Region, new_allocator
 from fraudstream.features.catalog import Catalog, stage_name
 from fraudstream.features.columns import BatchColumns
@@ -35,6 +42,7 @@ from fraudstream.features.table import (
 from fraudstream.settings import StateSettings
 
 _WORDS_MIN = 1 << 10
+_ROOM_AHEAD = 8  # times what one row may need: addresses cost nothing, memory that is not touched neither
 _FREED_SHARE_MAX = 8  # a shard's chunks move together once an eighth of its arena is freed ones
 _HEADERS_MIN = 1 << 10
 _SWEPT_A_ROW = 4  # headers looked at for each row that comes, so that idle entities go without a pause
@@ -54,19 +62,13 @@ class Stage:
         self.key_fields = catalog.event.entity_fields(entity)
         self.planned = plan_stage(catalog, catalog.of_stage(entity, resolution_ms), resolution_ms)
         self.plan = self.planned.plan
-        self._plan = packed(self.plan, with_rows=True)
-        self._silent = packed(self.plan._replace(ops=self.plan.ops[:0]), with_rows=True)
+        self._plan = plan_block(self.plan)
+        self._silent = plan_block(self.plan._replace(ops=self.plan.ops[:0]))
         self.labelled = self.planned.labelled
         self._id_field = catalog.event.id
         self._settings = settings
-        self._scratch = packed(
-            [
-                np.zeros((len(self.plan.windows), 2), np.int64),
-                np.zeros((len(self.plan.slots), 6), np.int64),
-                np.zeros((len(self.plan.text_slots), 3), np.int64),
-                np.zeros((len(self.plan.hour_slots), 2), np.int64),
-            ],
-            with_rows=False,
+        self._scratch = scratch_block(
+            len(self.plan.windows), len(self.plan.slots), len(self.plan.text_slots), len(self.plan.hour_slots)
         )
         self._swept = 0
         self.clear()
@@ -209,7 +211,7 @@ class Stage:
         used, freed = self._allocators[shard][[BUMP, FREED]].tolist()
         if freed * _FREED_SHARE_MAX > used + _WORDS_MIN:
             self._move_together(shard, used - freed + words)
-        self._arenas[shard].grow(int(self._allocators[shard][BUMP]) + words)
+        self._arenas[shard].grow(int(self._allocators[shard][BUMP]) + _ROOM_AHEAD * words)
         self._locate(shard)
 
     def _move_together(self, shard: int, words: int) -> None:
