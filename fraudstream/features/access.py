@@ -1,7 +1,8 @@
 """What the kernels are handed: blocks of integers that say where things are, and the names of what is in them.
 
-A block is an int64 array; its address is what a kernel gets. `store` says where a stage's memory is, `plan` holds what
-it computes, `scratch` what one row reads, `batch` says where a batch's columns are, `marks` where its labels are.
+A block is an int64 array; its address is what a kernel gets. `store` says where a stage's memory is, `plan`
+holds what it computes, `scratch` what one row reads, `batch` says where a batch's columns are, `marks` where
+its labels are.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ from fraudstream.features.memory import (
     word,
 )
 
-# `store`, one for each shard, one behind the other: the shard's arena and its length in words, its allocator; and what
-# all share: the headers and how many there is room for, where the shards' tables are, counts.
+# `store`, one for each shard, one behind the other: the shard's arena and its length in words, its allocator;
+# and
+# what all share: the headers and how many there is room for, where the shards' tables are, counts.
 K_WORDS, K_ROOM, K_HEADERS, K_HEADER_ROOM, K_ALLOCATOR, K_SHARDS, K_COUNTS = range(7)
 STORE_WORDS = 8
 HEADER_WIDTH = 8
 SHARD_BITS = np.uint64(58)  # the shard is the hash's top bits
-# `plan`: how many rows each table has, then the tables, each at its fixed place, so that a kernel finds an entry with
+# `plan`: how many rows each table has, then the tables, each at its fixed place, so that a kernel finds an
+# entry with
 # one load. (name, most rows, columns) of each:
 TABLES = (
     ("windows", 64, 2), ("terms", 256, 10), ("slots", 1024, 2), ("text_terms", 64, 5), ("text_slots", 512, 2),
@@ -42,13 +45,17 @@ TABLES = (
 )  # fmt: skip
 (D_WINDOWS, D_TERMS, D_SLOTS, D_TEXT_TERMS, D_TEXT_SLOTS, D_HOUR_SLOTS, D_BY_WINDOW, D_ORDER, D_OPS, D_MEASURES,
  D_TEXTS, D_SHAPE) = range(len(TABLES))  # fmt: skip
-_PLACES = [len(TABLES) + sum(rows * columns for _, rows, columns in TABLES[:n]) for n in range(len(TABLES) + 1)]
+_PLACES = [
+    len(TABLES) + sum(rows * columns for _, rows, columns in TABLES[:n]) for n in range(len(TABLES) + 1)
+]
 (_WINDOWS, _TERMS, _SLOTS, _TEXT_TERMS, _TEXT_SLOTS, _HOUR_SLOTS, _BY_WINDOW, _ORDER, _OPS, _MEASURES, _TEXTS, _SHAPE,
  _PLAN_WORDS) = _PLACES  # fmt: skip
 # `scratch`: where ends, sums, texts and hours begin.
 E_ENDS, E_SUMS, E_TEXTS, E_HOURS = range(4)
 # `batch`: addresses, each matrix followed by its width.
-(B_TIME, B_VALUES, B_VALUES_WIDTH, B_KEYS, B_KEYS_WIDTH, B_BITS, B_X, B_X_WIDTH, B_FLAGS, B_STORED) = range(10)
+(B_TIME, B_VALUES, B_VALUES_WIDTH, B_KEYS, B_KEYS_WIDTH, B_BITS, B_X, B_X_WIDTH, B_FLAGS, B_STORED) = range(
+    10
+)
 # `marks`: how many, then addresses.
 M_COUNT, M_ROW, M_SOURCE, M_SLOT, M_TIME, M_KEY, M_SIGN, M_BITS = range(8)
 
@@ -63,7 +70,9 @@ def plan_block(tables: Sequence[Int64]) -> Int64:
     for number, (table, (name, rows, _), place) in enumerate(zip(tables, TABLES, _PLACES, strict=False)):
         if len(table) > rows:
             what = name.replace("_", " ")
-            raise ConfigError(f"features: one entity needs {len(table)} {what}; {rows} are accepted, give it fewer")
+            raise ConfigError(
+                f"features: one entity needs {len(table)} {what}; {rows} are accepted, give it fewer"
+            )
         block[number] = len(table)
         block[place : place + table.size] = table.ravel()
     return block

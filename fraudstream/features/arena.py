@@ -21,10 +21,11 @@ CHUNK_WORDS_MIN = 8
 CLASSES = 256
 GROWTH = 1.25
 
-# Words of an allocator: the first word never handed out, the words of freed chunks, then the head of each class's list
-# of them (-1: none).
+# Words of an allocator: the first word never handed out, the words of freed chunks, then the head of each
+# class's list of them (-1: none).
 BUMP, FREED = 0, 1
 _FREE = 2
+
 
 class Region:
     """A growable array of 8-byte words."""

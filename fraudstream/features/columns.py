@@ -116,7 +116,10 @@ class BatchColumns:
         field = self._event.fields[condition.field]
         if field.type in TEXT_TYPES:
             if field.type == "category":
-                column, value = self.keys(condition.field), self._codes[condition.field].code(str(condition.value))
+                column, value = (
+                    self.keys(condition.field),
+                    self._codes[condition.field].code(str(condition.value)),
+                )
                 return np.asarray(compare(column, value) & (column != 0))
             hashes = self.hashes(condition.field)
             return np.asarray(compare(hashes, hash_texts([str(condition.value)])[0]) & (hashes != 0))

@@ -79,7 +79,9 @@ class FeatureEngine:
         self._hashed: tuple[list[str], UInt64] = ([], np.empty(0, np.uint64))
         self.codes = {name: Codes() for name in categories}
         self._event_features = catalog.of_entity(EVENT)
-        self._reaches = [(f.reach_ms, column) for column, f in enumerate(catalog.features) if f.entity != EVENT]
+        self._reaches = [
+            (f.reach_ms, column) for column, f in enumerate(catalog.features) if f.entity != EVENT
+        ]
         self._reach_ms = max((reach_ms for reach_ms, _ in self._reaches), default=0)
         labelled = [stage for stage in self.stages if stage.labelled]
         horizon_ms = max((stage.reach_ms for stage in labelled), default=0) + settings.lateness_ms
@@ -114,7 +116,9 @@ class FeatureEngine:
         if self.history_from_ms is None:
             return [f.name for f in self.catalog.features if f.entity != EVENT]
         known_ms = self.watermark_ms - self.history_from_ms
-        return [self.catalog.features[column].name for reach_ms, column in self._reaches if reach_ms > known_ms]
+        return [
+            self.catalog.features[column].name for reach_ms, column in self._reaches if reach_ms > known_ms
+        ]
 
     def bytes_used(self) -> int:
         """Return the bytes of all state."""
@@ -173,7 +177,7 @@ class FeatureEngine:
         entities = [columns.entity(stage.key_fields) for stage in self.stages]
         self.lap("texts")
         marks = self._markings(columns, entities) if keep else []
-        stored = []
+        stored: list[npt.NDArray[np.uint8]] = []
         for stage, hashes in zip(self.stages, entities, strict=True):
             labelled = len(stored)
             mine = [mark.of_stage(labelled) for mark in marks] if stage.labelled else []

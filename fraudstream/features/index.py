@@ -117,7 +117,9 @@ def fill_blocks(store, plan, index, base, capacity, span):  # type: ignore[no-un
             bits = 0
             for i in range(low, high):
                 bits |= narrow_of(row_at(store, plan, base, i), shape(plan, P_MASK))
-            put_word_at(store, index + shape(plan, P_BLOCKS) + 2 * blocks * shape(plan, P_EXTREMES) + block, bits)
+            put_word_at(
+                store, index + shape(plan, P_BLOCKS) + 2 * blocks * shape(plan, P_EXTREMES) + block, bits
+            )
 
 
 @compiled
@@ -228,7 +230,7 @@ def _place_entry(store, plan, base, length, words, key):  # type: ignore[no-unty
 
 @compiled
 def _is_live(store, plan, entry, words):  # type: ignore[no-untyped-def]
-    for word in range(2, words):
+    for word in range(2, words):  # noqa: SIM110 -- numba knows no any()
         if word_at(store, entry + word) != 0:
             return True
     return False
@@ -266,7 +268,7 @@ def _make_map_room(store, plan, at, words):  # type: ignore[no-untyped-def]
 @compiled
 def _count_text(store, plan, index, chunk, text_slot, i, sign):  # type: ignore[no-untyped-def]
     """Let the row at place i enter (1) or leave (-1) the window of a text slot."""
-    base, capacity = chunk
+    base = chunk[0]
     term = text_slot_at(plan, text_slot, 0)
     if not fulfils(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_NEED)):
         return
@@ -277,7 +279,9 @@ def _count_text(store, plan, index, chunk, text_slot, i, sign):  # type: ignore[
     words = text_term_at(plan, term, X_ENTRY_WORDS)
     if sign > 0:
         _make_map_room(store, plan, at, words)
-    entry = _place_entry(store, plan, word_at(store, at + MAP_BASE), word_at(store, at + MAP_LENGTH), words, key)
+    entry = _place_entry(
+        store, plan, word_at(store, at + MAP_BASE), word_at(store, at + MAP_LENGTH), words, key
+    )
     if word_at(store, entry) == 0:
         put_word_at(store, entry, key)
         put_word_at(store, entry + 1, LEAST)
@@ -287,17 +291,27 @@ def _count_text(store, plan, index, chunk, text_slot, i, sign):  # type: ignore[
     put_half_at(store, counter, np.uint32(before + sign))
     if sign > 0:
         put_word_at(store, entry + 1, max(word_at(store, entry + 1), time_at(store, plan, base, i)))
-        put_word_at(store, index + shape(plan, P_DISTINCT) + text_slot, word_at(store, index + shape(plan, P_DISTINCT) + text_slot) + (before == 0))
+        put_word_at(
+            store,
+            index + shape(plan, P_DISTINCT) + text_slot,
+            word_at(store, index + shape(plan, P_DISTINCT) + text_slot) + (before == 0),
+        )
     else:
-        put_word_at(store, index + shape(plan, P_DISTINCT) + text_slot, word_at(store, index + shape(plan, P_DISTINCT) + text_slot) - (before == 1))
+        put_word_at(
+            store,
+            index + shape(plan, P_DISTINCT) + text_slot,
+            word_at(store, index + shape(plan, P_DISTINCT) + text_slot) - (before == 1),
+        )
 
 
 @compiled
 def _count_row(store, plan, index, chunk, window, i, sign):  # type: ignore[no-untyped-def]
     """Let the row at place i enter (1) or leave (-1) a window."""
-    base, capacity = chunk
+    base = chunk[0]
     for o in range(by_window(plan, window, 0), by_window(plan, window, 1)):
-        count, total, high, low, _, _ = part_of(plan, row_at(store, plan, base, i), slot_at(plan, order_at(plan, o), 0))
+        count, total, high, low, _, _ = part_of(
+            plan, row_at(store, plan, base, i), slot_at(plan, order_at(plan, o), 0)
+        )
         at = index + shape(plan, P_ACC) + 4 * order_at(plan, o)
         put_word_at(store, at, word_at(store, at) + (sign * count))
         put_word_at(store, at + 1, word_at(store, at + 1) + (sign * total))
@@ -314,7 +328,11 @@ def _count_row(store, plan, index, chunk, window, i, sign):  # type: ignore[no-u
             rows = tile_part(row_at(store, plan, base, i), term_at(plan, counted, T_COUNT_AT))
         else:
             rows = np.int64(fulfils(plan, row_at(store, plan, base, i), counted))
-        put_word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour, word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour) + (sign * rows))
+        put_word_at(
+            store,
+            index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour,
+            word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour) + (sign * rows),
+        )
 
 
 @compiled
@@ -349,7 +367,10 @@ def let_go_of_first(store, plan, slot):  # type: ignore[no-untyped-def]
         return
     chunk = (header(store, slot, H_BASE), header(store, slot, H_CAPACITY))
     for window in range(number_of(plan, D_WINDOWS)):
-        low, high = word_at(store, index + window), word_at(store, index + number_of(plan, D_WINDOWS) + window)
+        low, high = (
+            word_at(store, index + window),
+            word_at(store, index + number_of(plan, D_WINDOWS) + window),
+        )
         if low == start:
             if high > start:
                 _count_row(store, plan, index, chunk, window, start, -1)

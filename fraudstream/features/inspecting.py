@@ -41,7 +41,7 @@ def _of_stage(stage: Stage, engine: FeatureEngine) -> dict[int, Rows]:
     for shard in range(SHARDS):
         for key, octets in unpacked(stage.pack(shard), int(shape[P_ROW_BYTES])):
             columns = _tile_columns(octets) if resolution_ms else _row_columns(stage, octets, names)
-            rows = [row for row in zip(*columns, strict=True) if row[0] > seen_ms]  # type: ignore[operator]
+            rows = [row for row in zip(*columns, strict=True) if row[0] > seen_ms]
             if rows:
                 dumped[key & (2**64 - 1)] = rows
     return dumped

@@ -178,7 +178,11 @@ def _add_to_windows(store, plan, slot, place, batch, row):  # type: ignore[no-un
     """Add a row to what the index says of its tile, which has just taken it in."""
     index, base = header(store, slot, H_INDEX), header(store, slot, H_BASE)
     for window in range(number_of(plan, D_WINDOWS)):
-        if not word_at(store, index + window) <= place < word_at(store, index + number_of(plan, D_WINDOWS) + window):
+        if (
+            not word_at(store, index + window)
+            <= place
+            < word_at(store, index + number_of(plan, D_WINDOWS) + window)
+        ):
             continue
         for o in range(by_window(plan, window, 0), by_window(plan, window, 1)):
             at = index + shape(plan, P_ACC) + 4 * order_at(plan, o)
@@ -191,7 +195,11 @@ def _add_to_windows(store, plan, slot, place, batch, row):  # type: ignore[no-un
         hour = (time_at(store, plan, base, place) // HOUR_MS) % 24
         for o in range(by_window(plan, window, 4), by_window(plan, window, 5)):
             count, _, _, _ = batch_part(plan, batch, hour_slot_at(plan, order_at(plan, o), 0), row)
-            put_word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour, word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour) + (count))
+            put_word_at(
+                store,
+                index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour,
+                word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour) + (count),
+            )
     start = header(store, slot, H_START)
     end = min(start + header(store, slot, H_COUNT), (place // BLOCK_ROWS + 1) * BLOCK_ROWS)
     fill_blocks(store, plan, index, base, header(store, slot, H_CAPACITY), (start, place, end))

@@ -19,9 +19,9 @@ from fraudstream.features.keys import hash_texts
 from fraudstream.features.recent import Recent
 
 WAITING_MAX = 1_000_000  # transactions that labels wait for
-# Words of a remembered transaction: its event time, the latest label (twice its `known_at`, and 1 for fraud), then for
-# each labelled stage its entity's hash, 0 where it left no state, then the bits of the filters that it fulfils in each,
-# four stages a word.
+# Words of a remembered transaction: its event time, the latest label (twice its `known_at`, and 1 for fraud),
+# then for each labelled stage its entity's hash, 0 where it left no state, then the bits of the filters that
+# it fulfils in each, four stages a word.
 R_TIME, R_LABEL, R_ENTITIES = range(Recent.FIRST, Recent.FIRST + 3)
 STAGES_A_WORD = 4
 _UNLABELLED = np.iinfo(np.int64).min
@@ -59,7 +59,6 @@ class Marking(NamedTuple):
     bits: list[int]
     sign: int
 
-
     def of_stage(self, labelled: int) -> tuple[Marking, int, int]:
         """Return the mark with the entity's hash and the bits in one labelled stage."""
         word, place = divmod(labelled, STAGES_A_WORD)
@@ -80,7 +79,9 @@ class LabelBook:
         bit_words = -(-stages // STAGES_A_WORD)
         self._stages = stages
         self.transactions = Recent(horizon_ms, R_ENTITIES + stages + bit_words)
-        self.waiting: list[tuple[int, int, int, bool]] = []  # a heap: visible at, order learned, id hash, fraud
+        self.waiting: list[
+            tuple[int, int, int, bool]
+        ] = []  # a heap: visible at, order learned, id hash, fraud
         self.orphans: dict[int, list[tuple[int, bool]]] = {}  # by id hash: visible at, fraud
         self._order = count()
         self._ids = np.empty(0, np.uint64)
@@ -94,7 +95,9 @@ class LabelBook:
             visible_ms = label.known_at_ms + self.grace_ms
             heapq.heappush(self.waiting, (visible_ms, next(self._order), id_hash, label.fraud))
 
-    def restore(self, waiting: list[tuple[int, int, int, bool]], orphans: list[tuple[int, int, bool]]) -> None:
+    def restore(
+        self, waiting: list[tuple[int, int, int, bool]], orphans: list[tuple[int, int, bool]]
+    ) -> None:
         """Take in the labels that waited when a snapshot was saved."""
         self.waiting = waiting
         heapq.heapify(self.waiting)
@@ -103,9 +106,7 @@ class LabelBook:
             self.orphans.setdefault(id_hash, []).append((visible_ms, fraud))
         self._order = count(1 + max((order for _, order, _, _ in waiting), default=0))
 
-    def markings(
-        self, ids: UInt64, time_ms: Int64, entities: Int64, watermark_ms: int
-    ) -> list[Marking]:
+    def markings(self, ids: UInt64, time_ms: Int64, entities: Int64, watermark_ms: int) -> list[Marking]:
         """Remember a batch's transactions, and return the marks that become visible within it, in order.
 
         Args:

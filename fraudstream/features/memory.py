@@ -1,13 +1,16 @@
 """Loads and stores at an address, for the kernels: what numba's arrays cost on the way of a row.
 
-A numba array is seven values, and a kernel's state is some thirty arrays. Handed from function to function they cost
-50 microseconds a transaction (measured, docs/decisions/0010), against one with plain addresses. So a stage's memory is
-passed as two or three integers, and everything in it is found from there. There are no bounds checks: what may be read
-and written is what `table.py`, `rows.py` and `index.py` lay out, and the property tests are the check.
+A numba array is seven values, and a kernel's state is some thirty arrays. Handed from function to function they
+cost 50 microseconds a transaction (measured, docs/decisions/0010), against one with plain addresses. So a
+stage's memory is passed as two or three integers, and everything in it is found from there. There are no bounds
+checks: what may be read and written is what `table.py`, `rows.py` and `index.py` lay out, and the property
+tests are the check.
 """
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -19,6 +22,27 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 compiled = numba.njit(cache=True, error_model="numpy", nogil=True)
+
+
+def _forget_stale_kernels() -> None:
+    """Drop cached kernels if any module of this folder has changed since they were compiled.
+
+    numba looks at the file of the kernel itself only, but kernels hold the code of those that they call.
+    """
+    folder = Path(__file__).parent
+    stamp = folder / "__pycache__" / "kernels.stamp"
+    files = sorted(folder.glob("*.py"))
+    now = " ".join(f"{file.name}:{(at := file.stat()).st_mtime_ns}:{at.st_size}" for file in files)
+    with contextlib.suppress(OSError):  # a folder that cannot be written holds no cache
+        if stamp.exists() and stamp.read_text("utf-8") == now:
+            return
+        for cached in stamp.parent.glob("*.nb[ic]"):
+            cached.unlink(missing_ok=True)
+        stamp.parent.mkdir(exist_ok=True)
+        stamp.write_text(now, "utf-8")
+
+
+_forget_stale_kernels()
 
 
 def address_of(array: npt.NDArray[Any]) -> int:

@@ -1,18 +1,18 @@
 """One stage's features as integer arrays, which is all that the kernels know of a catalogue.
 
-A *term* is what numbers are summed over: a measure (or just the rows), of the rows that fulfil a filter. A *slot*
-is a term over one window. Text terms and hour terms likewise. Windows are sorted by lag, then length, so that
-one walk back over the rows fills the slots of a term one after the other.
+A *term* is what numbers are summed over: a measure (or just the rows), of the rows that fulfil a filter. A
+*slot* is a term over one window. Text terms and hour terms likewise. Windows are sorted by lag, then length, so
+that one walk back over the rows fills the slots of a term one after the other.
 
-A row stands in the arena as `row_bytes` bytes one behind the other, so that all of it lies in one or two cache lines:
-a time of 8 bytes; a measure or the hash of an id of 6 (48 bits); a category's code of 2; the bits of the filters of 2.
-A tile keeps words only.
+A row stands in the arena as `row_bytes` bytes one behind the other, so that all of it lies in one or two cache
+lines: a time of 8 bytes; a measure or the hash of an id of 6 (48 bits); a category's code of 2; the bits of the
+filters of 2. A tile keeps words only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,9 @@ FILTERS_MAX = 15
 
 # Columns of `terms`: the measure, the bits that a row must have, whether squares and extremes are needed (the
 # number among those with extremes, or -1), and a tile's columns for count, sum, squares (two), minimum, maximum.
-T_MEASURE, T_NEED, T_SQUARES, T_EXTREMES, T_COUNT_AT, T_SUM_AT, T_HIGH_AT, T_LOW_AT, T_MIN_AT, T_MAX_AT = range(10)
+T_MEASURE, T_NEED, T_SQUARES, T_EXTREMES, T_COUNT_AT, T_SUM_AT, T_HIGH_AT, T_LOW_AT, T_MIN_AT, T_MAX_AT = (
+    range(10)
+)
 # Columns of `text_terms`: the text, the bits, whether different values are counted, its words an entry of a map,
 # its first text slot.
 X_TEXT, X_NEED, X_DISTINCT, X_ENTRY_WORDS, X_FIRST = range(5)
@@ -76,12 +78,12 @@ class StagePlan(NamedTuple):
 
 
 class _Numbers:
-    """Hands out the numbers of things, in order of first use."""
+    """Hands out the numbers of (measure or text, bits), in order of first use."""
 
     def __init__(self) -> None:
-        self.of: dict[object, int] = {}
+        self.of: dict[tuple[int, int], int] = {}
 
-    def __getitem__(self, thing: object) -> int:
+    def __getitem__(self, thing: tuple[int, int]) -> int:
         return self.of.setdefault(thing, len(self.of))
 
 
@@ -130,11 +132,11 @@ class _Builder:
         self._text_slots: set[tuple[int, int]] = set()
         self._hour_slots: set[tuple[int, int]] = set()
         self._squared: set[int] = set()
-        self._extreme = _Numbers()
+        self._extreme: dict[int, int] = {}  # term: its number among those with extremes
         self._distinct: set[int] = set()
         self._last = False
 
-    def operation(self, feature: Feature, column: int, catalog: Catalog) -> dict[int, object]:
+    def operation(self, feature: Feature, column: int, catalog: Catalog) -> dict[int, Any]:
         """Return the columns of one operation; slots still as (term, window)."""
         window = self._windows.index((feature.lag_ms, feature.window_ms))
         need = FRAUD_BIT if feature.label else 0
@@ -142,17 +144,17 @@ class _Builder:
             need |= 2 << self._filters.index(feature.where)
         kind = AGGREGATES[feature.aggregate].of
         scale = 10 ** catalog.event.fields[feature.of[0]].digits if kind == "measure" else 1
-        op: dict[int, object] = {OP_CODE: AGGREGATES[feature.aggregate].code, OP_WINDOW: window, OP_SLOT: -1,
+        op: dict[int, Any] = {OP_CODE: AGGREGATES[feature.aggregate].code, OP_WINDOW: window, OP_SLOT: -1,
               OP_BASE_WINDOW: 0, OP_BASE_SLOT: -1, OP_MEASURE: 0, OP_TEXT_SLOT: -1, OP_HOUR_SLOT: -1,
               OP_OUT: column, OP_SCALE: scale, OP_NEED: need}  # fmt: skip
         if kind == "measure":
             op[OP_MEASURE] = self._measures.index(feature.of[0])
-            op[OP_SLOT] = self._slot(op[OP_MEASURE], need, window)  # type: ignore[arg-type]
+            op[OP_SLOT] = self._slot(op[OP_MEASURE], need, window)
             term = self._terms[(op[OP_MEASURE], need)]
             if feature.aggregate in ("std", "zscore"):
                 self._squared.add(term)
             if feature.aggregate in ("min", "max"):
-                _ = self._extreme[term]
+                self._extreme.setdefault(term, len(self._extreme))
             return op
         if need or self._resolution_ms:
             op[OP_SLOT] = self._slot(ROWS, need, window)
@@ -182,17 +184,19 @@ class _Builder:
         self._slots.add(slot)
         return slot
 
-    def plan(
-        self, ops: list[dict[int, object]], categories: set[str], masked: bool, id_text: int
-    ) -> Plan:
+    def plan(self, ops: list[dict[int, Any]], categories: set[str], masked: bool, id_text: int) -> Plan:
         """Return the arrays."""
-        slots, text_slots, hour_slots = sorted(self._slots), sorted(self._text_slots), sorted(self._hour_slots)
+        slots, text_slots, hour_slots = (
+            sorted(self._slots),
+            sorted(self._text_slots),
+            sorted(self._hour_slots),
+        )
         numbered = {
             OP_SLOT: slots, OP_BASE_SLOT: slots, OP_TEXT_SLOT: text_slots, OP_HOUR_SLOT: hour_slots,
         }  # fmt: skip
         table = [
             [
-                numbered[key].index(value) if isinstance(value, tuple) else value  # type: ignore[arg-type]
+                numbered[key].index(value) if isinstance(value, tuple) else value
                 for key, value in sorted(op.items())
             ]
             for op in ops
@@ -203,7 +207,7 @@ class _Builder:
             [text, need, int(number in self._distinct),
              2 + (sum(t == number for t, _ in text_slots) + 1) // 2,
              next(i for i, (t, _) in enumerate(text_slots) if t == number)]
-            for (text, need), number in self._text_terms.of.items()  # type: ignore[misc]
+            for (text, need), number in self._text_terms.of.items()
         ]  # fmt: skip
         by_window, order = self._order(slots, text_slots, hour_slots)
         reach = max(lag + length for lag, length in self._windows) + self._resolution_ms
@@ -213,7 +217,7 @@ class _Builder:
         maps = distinct + len(text_slots)
         blocks = maps + 3 * len(text_terms)
         shape = [row_bytes, mask, self._resolution_ms, reach, acc, hours, distinct, maps, blocks,
-                 len(self._extreme.of), int(self._last), id_text]  # fmt: skip
+                 len(self._extreme), int(self._last), id_text]  # fmt: skip
         return Plan(
             windows=_table([(length, lag) for lag, length in self._windows], 2),
             terms=_table(terms, T_MAX_AT + 1),
@@ -229,7 +233,9 @@ class _Builder:
             shape=np.array(shape, np.int64),
         )
 
-    def _columns(self, categories: set[str], masked: bool) -> tuple[list[list[int]], list[list[int]], int, int]:
+    def _columns(
+        self, categories: set[str], masked: bool
+    ) -> tuple[list[list[int]], list[list[int]], int, int]:
         """Return the columns of measures, texts and bits, and the bytes of a row."""
         if self._resolution_ms:
             return [], [], -1, _WORD
@@ -244,8 +250,8 @@ class _Builder:
     def _term_table(self, row_bytes: int) -> tuple[list[list[int]], int]:
         """Return the terms, and the row_bytes of a row (of a tile: with the terms' columns)."""
         table = []
-        for (measure, need), number in self._terms.of.items():  # type: ignore[misc]
-            squares, extreme = number in self._squared, self._extreme.of.get(number, -1)
+        for (measure, need), number in self._terms.of.items():
+            squares, extreme = number in self._squared, self._extreme.get(number, -1)
             wanted = [True, measure != ROWS, squares, squares, extreme >= 0, extreme >= 0]
             at = [-1] * 6
             if self._resolution_ms:

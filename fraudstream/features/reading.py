@@ -143,7 +143,9 @@ def _is_repeated(store, plan, base, term, key, span):  # type: ignore[no-untyped
     """Tell whether a value stands again in places span[0] to span[1] - 1."""
     need, text = text_term_at(plan, term, X_NEED), text_term_at(plan, term, X_TEXT)
     for i in range(span[0], span[1]):
-        if text_of(plan, row_at(store, plan, base, i), text) == key and fulfils(plan, row_at(store, plan, base, i), need):
+        if text_of(plan, row_at(store, plan, base, i), text) == key and fulfils(
+            plan, row_at(store, plan, base, i), need
+        ):
             return True
     return False
 
@@ -161,7 +163,11 @@ def _walk_texts(store, plan, scratch, base, batch, row):  # type: ignore[no-unty
             at = row_at(store, plan, base, i)
             different, same, same_ms = 0, 0, LEAST
             text = text_term_at(plan, term, X_TEXT)
-            own, column, is_id = batch_key(batch, row, text), text_column(plan, text, 0), text_column(plan, text, 1)
+            own, column, is_id = (
+                batch_key(batch, row, text),
+                text_column(plan, text, 0),
+                text_column(plan, text, 1),
+            )
             need, distinct = text_term_at(plan, term, X_NEED), text_term_at(plan, term, X_DISTINCT)
         end = end_at(scratch, window, 0)
         while i > end:
@@ -213,8 +219,10 @@ def _walk(store, plan, scratch, slot, batch, row, time_ms):  # type: ignore[no-u
         if window > 0 and window_at(plan, window, 1) == window_at(plan, window - 1, 1):
             low = end_at(scratch, window - 1, 0)  # a longer window of the same lag begins no later
         if low > start and time_at(store, plan, base, low - 1) > after:
-            low = start if time_at(store, plan, base, start) > after else rows_until(
-                store, plan, base, start, low, after
+            low = (
+                start
+                if time_at(store, plan, base, start) > after
+                else rows_until(store, plan, base, start, low, after)
             )
         put_end(scratch, window, 0, low)
         put_end(scratch, window, 1, high)
@@ -229,7 +237,9 @@ def _newest_same(store, plan, chunk, term, key, span):  # type: ignore[no-untype
     base = chunk[0]
     for k in range(span[1] - span[0]):
         i = span[1] - 1 - k
-        if text_of(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_TEXT)) == key and fulfils(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_NEED)):
+        if text_of(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_TEXT)) == key and fulfils(
+            plan, row_at(store, plan, base, i), text_term_at(plan, term, X_NEED)
+        ):
             return time_at(store, plan, base, i)
     return LEAST
 
@@ -267,13 +277,17 @@ def _look_up(store, plan, scratch, slot, batch, row, time_ms):  # type: ignore[n
             window = text_slot_at(plan, s, 1)
             same_ms = word_at(store, entry + 1)
             if same_ms > bounds_of(plan, window, time_ms)[1]:  # of a row later than this one
-                span = (end_at(scratch, window, 0), end_at(scratch, window, 1))
-                same_ms = _newest_same(store, plan, chunk, term, word_at(store, entry), span)
+                seen = (end_at(scratch, window, 0), end_at(scratch, window, 1))
+                same_ms = _newest_same(store, plan, chunk, term, word_at(store, entry), seen)
         put_text_sum(scratch, s, X_SAME_MS, same_ms)
     hour = (time_ms // HOUR_MS) % 24
     for s in range(number_of(plan, D_HOUR_SLOTS)):
         at = index + shape(plan, P_HOURS) + 24 * s
-        near = word_at(store, at + hour) + word_at(store, at + (hour + 1) % 24) + word_at(store, at + (hour + 23) % 24)
+        near = (
+            word_at(store, at + hour)
+            + word_at(store, at + (hour + 1) % 24)
+            + word_at(store, at + (hour + 23) % 24)
+        )
         rows = 0
         for other in range(24):
             rows += word_at(store, at + other)
@@ -374,7 +388,7 @@ def _feature(store, plan, scratch, slot, o, batch, row, time_ms):  # type: ignor
         term = text_slot_at(plan, op_at(plan, o, OP_TEXT_SLOT), 0)
         own = batch_key(batch, row, text_term_at(plan, term, X_TEXT))
         return _of_text(plan, scratch, o, code, own, n, time_ms)
-    if code == MIN or code == MAX:
+    if code in (MIN, MAX):
         extreme = sum_at(scratch, s, A_MIN) if code == MIN else sum_at(scratch, s, A_MAX)
         return extreme / op_at(plan, o, OP_SCALE) if n > 0 else np.nan
     squares = (np.uint64(sum_at(scratch, s, A_HIGH)), np.uint64(sum_at(scratch, s, A_LOW)))
@@ -395,4 +409,6 @@ def read(store, plan, scratch, slot, batch, row):  # type: ignore[no-untyped-def
         drop_index(store, plan, slot)
         _walk(store, plan, scratch, slot, batch, row, time_ms)
     for o in range(number_of(plan, D_OPS)):
-        put_feature(batch, row, op_at(plan, o, OP_OUT), _feature(store, plan, scratch, slot, o, batch, row, time_ms))
+        put_feature(
+            batch, row, op_at(plan, o, OP_OUT), _feature(store, plan, scratch, slot, o, batch, row, time_ms)
+        )

@@ -59,7 +59,9 @@ def check_layout(found: dict[str, Any], engine: FeatureEngine, what: str) -> Non
     for name in [*wanted["stages"], *theirs]:
         if name not in theirs or name not in wanted["stages"]:
             there = "is not" if name not in theirs else "is"
-            raise CheckpointError(f"{what}: the stage {name} {there} in it and should be otherwise; {_WAY_ON}")
+            raise CheckpointError(
+                f"{what}: the stage {name} {there} in it and should be otherwise; {_WAY_ON}"
+            )
         for key, value in wanted["stages"][name].items():
             if theirs[name].get(key) != value:
                 raise CheckpointError(
@@ -98,7 +100,9 @@ def pack_shard(engine: FeatureEngine, shard: int) -> bytes:
         }
     ).encode()
     body = b"".join([head, *(part.tobytes() for part in words.values())])
-    return b"".join([SHARD_MAGIC, len(head).to_bytes(8, "little"), zlib.crc32(body).to_bytes(8, "little"), body])
+    return b"".join(
+        [SHARD_MAGIC, len(head).to_bytes(8, "little"), zlib.crc32(body).to_bytes(8, "little"), body]
+    )
 
 
 def unpack_shard(engine: FeatureEngine, data: bytes) -> None:

@@ -141,7 +141,7 @@ def _write(engine: FeatureEngine, file: BinaryIO, added: dict[str, Any]) -> None
     sections: dict[str, list[int]] = {}
     file.write(MAGIC)
     for name, words in _sections(engine):
-        octets = memoryview(np.ascontiguousarray(words)).cast("B")
+        octets = np.ascontiguousarray(words).data.cast("B")
         sections[name] = [file.tell(), words.size, zlib.crc32(octets)]
         file.write(octets)
     head = json.dumps(
@@ -196,7 +196,7 @@ class _Sections:
         place, words, check = self._places[name]
         found = np.empty(words, np.int64)
         self._file.seek(place)
-        octets = memoryview(found).cast("B")
+        octets = found.data.cast("B")
         if self._file.readinto(octets) != len(octets) or zlib.crc32(octets) != check:  # type: ignore[attr-defined]
             raise CheckpointError(f"{self._path}: is damaged: the check sum of {name} does not fit; {_OTHER}")
         return found
@@ -239,4 +239,3 @@ def _read_labels(engine: FeatureEngine, labels: dict[str, Any]) -> None:
     assert engine.labels is not None
     waiting = [tuple(label) for label in labels["waiting"]]
     engine.labels.restore(waiting, labels["orphans"])
-

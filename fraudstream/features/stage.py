@@ -55,9 +55,7 @@ class Stage:
         name: the entity, for tiles with their length (`merchant@5m`).
     """
 
-    def __init__(
-        self, catalog: Catalog, entity: str, resolution_ms: int, settings: StateSettings
-    ) -> None:
+    def __init__(self, catalog: Catalog, entity: str, resolution_ms: int, settings: StateSettings) -> None:
         self.name = stage_name(entity, resolution_ms)
         self.key_fields = catalog.event.entity_fields(entity)
         self.planned = plan_stage(catalog, catalog.of_stage(entity, resolution_ms), resolution_ms)

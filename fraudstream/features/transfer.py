@@ -1,6 +1,7 @@
 """A shard's entities as one run of words, to be saved and loaded again, in this process or another.
 
-For each entity: hash, newest time, newest time dropped, number of rows, then the rows, up to a whole word. Indexes are left out, since they follow from the rows.
+For each entity: hash, newest time, newest time dropped, number of rows, then the rows, up to a whole word.
+Indexes are left out, since they follow from the rows.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def unpack(store, plan, source, slots, codes):  # type: ignore[no-untyped-def]
 
     Args:
         slots: header of each entity; source: address of the packed words.
-        codes: [texts, codes] what a code of the packed rows is here; a row of it begins with -1 where nothing changes.
+        codes: [texts, codes] what a code of the packed rows is here; a text's begins with -1 if nothing changes.
     """
     done = 0
     for slot in slots:
