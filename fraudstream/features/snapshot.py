@@ -12,6 +12,7 @@ a page when either side writes to it), so the loop stands still only for the for
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
@@ -56,7 +57,8 @@ def save(engine: FeatureEngine, path: Path, about: dict[str, Any] | None = None)
         finally:
             os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            temporary.unlink(missing_ok=True)
         raise CheckpointError(f"{path}: the snapshot could not be written ({error.strerror})") from None
 
 
