@@ -71,10 +71,11 @@ MEANINGS = {
     "training.seed": "of sampling and training",
     "training.negatives_max": "legitimate transactions at most; more are sampled down",
     "topics.transactions": "topic that is read",
-    "topics.labels": "topic of labels; created, not read yet",
+    "topics.labels": "topic of labels; read where a feature is fed by labels",
     "topics.decisions": "topic of decisions",
     "topics.alerts": "topic of alerts",
     "topics.dlq": "topic of dead letters",
+    "topics.features": "topic of the feature log, if `worker.feature_log` is on",
     "topics.partitions": "partitions of each, for `fraudstream topics create`",
     "topics.replication": "copies of each, for `fraudstream topics create`",
     "worker.group": "consumer group; its committed offsets say where to go on",
@@ -85,6 +86,7 @@ MEANINGS = {
     "worker.dead_letter_window": "number of last messages that this share is taken over",
     "worker.reasons_max": "reasons in an alert at most",
     "worker.warm": "file or folder of earlier transactions that the state starts from; empty: none",
+    "worker.feature_log": "whether the features that were scored are written to `topics.features`, for audits",
     "worker.web_host": "address of `/metrics`, `/livez`, `/readyz`; `0.0.0.0` for all interfaces",
     "worker.web_port": "their port; 0: no web server",
 }
@@ -235,6 +237,8 @@ def _accepted(section: str, name: str) -> str:
     kind = next(f.type for f in msgspec.inspect.type_info(sections[section]).fields if f.name == name)  # type: ignore[attr-defined]
     if isinstance(kind, msgspec.inspect.LiteralType):
         return " or ".join(f"`{value}`" for value in kind.values)
+    if isinstance(kind, msgspec.inspect.BoolType):
+        return "`true` or `false`"
     if not isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
         return "duration" if name in DURATIONS else "text"
     bounds = [("above ", kind.gt), ("from ", kind.ge), ("to ", kind.le)]

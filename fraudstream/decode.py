@@ -25,10 +25,12 @@ import numpy.typing as npt
 from fraudstream.batch import MISSING, Int64, TransactionBatch
 from fraudstream.errors import ConfigError, RecordError
 from fraudstream.event import FIXED_POINT_MAX, TEXT_TYPES, EventType, Field, parse_instant_ms
-from fraudstream.records import transaction_struct
+from fraudstream.records import Label, transaction_struct
 
 TIME_MIN_MS = parse_instant_ms("1990-01-01")
 TIME_MAX_MS = parse_instant_ms("2200-01-01")
+
+LABEL_BYTES_MAX = 65_536
 
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -187,6 +189,32 @@ class Decoder:
                 f"is more than {self._event.future_tolerance} ahead of the clock (event.future_tolerance)"
             )
             found.setdefault(row, RecordError(path, reason))
+
+
+class LabelDecoder:
+    """Reads labels as they stand in their topic."""
+
+    def __init__(self) -> None:
+        self._json = msgspec.json.Decoder(Label)
+
+    def decode(self, values: Sequence[bytes | None]) -> tuple[list[Label], list[Rejected]]:
+        """Return the good labels in the given order, and the others."""
+        labels, rejected = [], []
+        for row, value in enumerate(values):
+            try:
+                label = _decode_one(self._json.decode, value, LABEL_BYTES_MAX)
+                _check_label(label)
+                labels.append(label)
+            except RecordError as error:
+                rejected.append(Rejected(row, error))
+        return labels, rejected
+
+
+def _check_label(label: Label) -> None:
+    if not label.transaction_id:
+        raise RecordError("$.transaction_id", "is required and missing")
+    if not TIME_MIN_MS <= label.known_at < TIME_MAX_MS:
+        raise RecordError("$.known_at", "is not between 1990 and 2200 in Unix milliseconds")
 
 
 def _check_default(name: str, field: Field) -> None:

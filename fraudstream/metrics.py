@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
-STAGES = ("consume", "decode", "features", "score", "explain", "produce", "commit")
+STAGES = ("consume", "labels", "decode", "features", "score", "explain", "produce", "commit")
 
 
 class WorkerMetrics:
@@ -24,8 +24,10 @@ class WorkerMetrics:
         self.alerts = Counter("fraudstream_alerts", "Alerts sent", registry=r)
         # Messages that went to the dead letters, by the stage that refused them.
         self.dead_letters = Counter("fraudstream_dead_letters", "Dead letters", ["stage"], registry=r)
-        # Rows flagged late, rows_capped or untracked.
+        # Decisions flagged late, rows_capped, untracked, cold or repeated.
         self.flagged = Counter("fraudstream_flagged", "Decisions flagged", ["flag"], registry=r)
+        # Labels read: learned in time, learned too late for a replay to see the same, or bad.
+        self.labels = Counter("fraudstream_labels", "Labels read", ["result"], registry=r)
         # Messages read again only to rebuild state.
         self.replayed = Counter("fraudstream_replayed", "Transactions read silently", registry=r)
         # Rows of one turn of the loop.
@@ -44,6 +46,8 @@ class WorkerMetrics:
         self.state_bytes = Gauge("fraudstream_state_bytes", "Bytes of feature state", registry=r)
         # Entities kept, by kind.
         self.entities = Gauge("fraudstream_entities", "Entities kept", ["entity"], registry=r)
+        # Features whose windows reach back before the known history.
+        self.features_cold = Gauge("fraudstream_features_cold", "Features not warm yet", registry=r)
         # 1 once the worker serves, 0 while it rebuilds state.
         self.ready = Gauge("fraudstream_ready", "1 when serving", registry=r)
         # 1 while the compiled forest scores, 0 while LightGBM itself does.

@@ -43,7 +43,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         score: calibrated probability of fraud, 0 to 1.
         risk_points: 0 to 1000, tied to the false-positive rate (990 is 0.1 %).
         model: name/version that scored.
-        flags: what an analyst should know of the inputs: `late`, `rows_capped`, `untracked`.
+        flags: what an analyst should know of the inputs: `late`, `rows_capped`, `untracked`, `cold`, `repeated`.
+        features_hash: fingerprint of the features that were scored, 16 hexadecimal digits; empty where none were:
+            a repeated transaction gets its first decision.
+        sequence: position of the transaction, from 0, in the order in which its worker's run served them; the header
+            `fraudstream-run` names the run.
     """
 
     transaction_id: str
@@ -53,6 +57,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     risk_points: int
     model: str
     flags: tuple[str, ...] = ()
+    features_hash: str = ""
+    sequence: int = -1
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +83,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         entities: the entities the transaction names, by kind.
         amount: in major units of `currency`.
         raw_score: log odds; equals `base` plus the contributions of `reasons` plus `rest`.
+        flags, features_hash, sequence: as in the decision.
     """
 
     transaction_id: str
@@ -94,6 +101,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     base: float
     rest: float
     reasons: list[Reason]
+    features_hash: str = ""
+    sequence: int = -1
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True):

@@ -140,6 +140,7 @@ class TopicSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     decisions: TopicName
     alerts: TopicName
     dlq: TopicName
+    features: TopicName
     partitions: Annotated[int, Meta(ge=1, le=10_000)]
     replication: Annotated[int, Meta(ge=1, le=100)]
 
@@ -155,6 +156,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     dead_letter_window: Count
     reasons_max: Annotated[int, Meta(ge=1, le=50)]
     warm: str
+    feature_log: bool
     web_host: str
     web_port: Annotated[int, Meta(ge=0, le=65_535)]
 
@@ -324,7 +326,7 @@ def _check_outcomes(settings: Settings) -> None:
 
 
 def _check_topics(topics: TopicSettings) -> None:
-    names = [topics.transactions, topics.labels, topics.decisions, topics.alerts, topics.dlq]
+    names = [topics.transactions, topics.labels, topics.decisions, topics.alerts, topics.dlq, topics.features]
     if len(set(names)) < len(names):
         raise ConfigError(f"topics: names must differ, given are {', '.join(names)}")
 

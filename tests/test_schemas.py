@@ -9,8 +9,7 @@ import jsonschema
 import pytest
 
 from docs.generate import ROOT
-from fraudstream.bus.files import read_table
-from fraudstream.training.dataset import LABEL_COLUMNS
+from fraudstream.bus.files import LABEL_COLUMNS, read_table
 from tests.stream.running import Running, as_messages, start
 from tests.worlds import TinyWorld
 

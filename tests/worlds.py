@@ -51,6 +51,9 @@ alert = true
 [model]
 registry = "{registry}"
 
+[state]
+complete_from = "start"
+
 [labels]
 maturity = "7d"
 

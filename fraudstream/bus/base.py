@@ -65,6 +65,22 @@ class Source(Protocol):
         """Leave the group and give everything back."""
 
 
+class LabelSource(Protocol):
+    """Where labels come from: all of them, from the oldest kept on. Used from one thread; commits nothing."""
+
+    def rewind(self) -> None:
+        """Begin again at the oldest one kept. Raises BusError."""
+
+    def caught_up(self) -> bool:
+        """Tell whether everything that was there at the last `rewind` has been read."""
+
+    def poll(self, rows_max: int, timeout_s: float) -> Sequence[Any]:
+        """Return up to `rows_max` messages: wait for the first, then take what is there. Raises BusError."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
 class Sink(Protocol):
     """Where messages go. Used from one thread."""
 

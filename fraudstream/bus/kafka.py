@@ -9,11 +9,12 @@ committed offset is marked as served before (`emit_from`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import structlog
 from confluent_kafka import (
+    OFFSET_BEGINNING,
     OFFSET_INVALID,
     Consumer,
     KafkaError,
@@ -33,7 +34,8 @@ log = structlog.get_logger("kafka")
 REQUEST_TIMEOUT_S = 10.0
 FLUSH_TIMEOUT_S = 60.0
 _COMPLAINT_EVERY_S = 10.0
-_DLQ_MESSAGE_BYTES_MAX = 8_000_000
+_READ_ROWS = 10_000
+MESSAGE_BYTES_MAX = 8_000_000
 REFUSALS_MAX = 60  # commits in a row: a minute at one a second
 _GROUP_CHANGES = (
     KafkaError.UNKNOWN_MEMBER_ID,
@@ -110,10 +112,7 @@ class KafkaSource:
         rest = self._consumer.consume(rows_max - 1, 0) if first and rows_max > 1 else []
         if self.generation != generation:
             first = []  # fetched before the partitions changed; it is read again
-        messages = first + rest
-        if any(message.error() is not None for message in messages):
-            messages = [message for message in messages if self._usable(message)]
-        return messages
+        return _usable(first + rest, self._topic)
 
     def commit(self, positions: Positions) -> bool:
         """Commit offsets and wait for the broker's answer; False when it is to be tried again later.
@@ -162,19 +161,6 @@ class KafkaSource:
         """Leave the group."""
         self._consumer.close()
 
-    def _usable(self, message: Any) -> bool:
-        error = message.error()
-        if error is None:
-            return True
-        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise BusError(f"topic {self._topic} does not exist; run `fraudstream topics create`")
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            raise BusError(f"the position in {self._topic} is gone from the broker: {error.str()}")
-        if error.fatal():
-            raise BusError(f"the consumer cannot go on: {error.str()}")
-        log.warning("consume_error", error=error.str())
-        return False
-
     def _assigned(self, consumer: Any, partitions: list[Any]) -> None:
         self.generation += 1
         self.emit_from = {}
@@ -208,12 +194,106 @@ class KafkaSource:
         log.warning("partitions_lost", partitions=sorted(p.partition for p in partitions))
 
 
+class KafkaReader:
+    """Reads a whole topic, all partitions from the oldest message on, outside any group.
+
+    What is older than the retention by then is gone; a partition that is added is seen after the next `rewind`.
+    """
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._topic = topic
+        config = client_config(settings, "consumer") | {"enable.partition.eof": True}
+        self._consumer = Consumer(config | {"auto.offset.reset": "earliest"})
+        self._ahead: dict[int, int] = {}  # by partition: the end at the last rewind, until it is reached
+
+    def rewind(self) -> None:
+        """Begin again at the oldest message of each partition."""
+        self._ahead = {}
+        try:
+            found = self._consumer.list_topics(self._topic, timeout=REQUEST_TIMEOUT_S).topics[self._topic]
+            if found.error is not None:
+                raise BusError(f"topic {self._topic} does not exist; run `fraudstream topics create`")
+            parts = [
+                TopicPartition(self._topic, partition, OFFSET_BEGINNING) for partition in found.partitions
+            ]
+            for part in parts:
+                low, high = self._consumer.get_watermark_offsets(part, timeout=REQUEST_TIMEOUT_S)
+                if low < high:
+                    self._ahead[part.partition] = high
+            self._consumer.assign(parts)
+        except KafkaException as error:
+            raise BusError(f"{self._topic}: {error.args[0].str()}") from None
+
+    def caught_up(self) -> bool:
+        """Tell whether everything that was there at the last `rewind` has been read."""
+        return not self._ahead
+
+    def poll(self, rows_max: int, timeout_s: float) -> Sequence[Any]:
+        """Return up to `rows_max` messages: wait for the first, if at all, then take what is there."""
+        polled = self._consumer.consume(1, timeout_s) if timeout_s else []
+        if polled or not timeout_s:
+            polled += self._consumer.consume(rows_max, 0)
+        messages = _usable(polled, self._topic)
+        if self._ahead:
+            for message in polled:  # an end may be a marker of a transaction, which is no message
+                partition, error = message.partition(), message.error()
+                at_end = error is not None and error.code() == KafkaError._PARTITION_EOF
+                if at_end or message.offset() + 1 >= self._ahead.get(partition, 0):
+                    self._ahead.pop(partition, None)
+        return messages
+
+    def close(self) -> None:
+        """Drop the consumer."""
+        self._consumer.close()
+
+
+def read_topic(settings: Settings, topic: str) -> Iterator[Any]:
+    """Yield the messages of a topic up to its current end.
+
+    Raises:
+        BusError: there is no such topic, or nothing more comes before the end.
+    """
+    reader = KafkaReader(settings, topic)
+    try:
+        reader.rewind()
+        heard_s = monotonic_s()
+        while not reader.caught_up():
+            messages = reader.poll(_READ_ROWS, 1.0)
+            yield from messages
+            if messages:
+                heard_s = monotonic_s()
+            elif monotonic_s() - heard_s > FLUSH_TIMEOUT_S:
+                raise BusError(f"{topic}: no message for {FLUSH_TIMEOUT_S:.0f} s before its end")
+    finally:
+        reader.close()
+
+
+def _usable(polled: list[Any], topic: str) -> list[Any]:
+    """Return the messages among what was polled."""
+    if all(message.error() is None for message in polled):
+        return polled
+    messages = []
+    for message in polled:
+        error = message.error()
+        if error is None:
+            messages.append(message)
+        elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise BusError(f"topic {topic} does not exist; run `fraudstream topics create`")
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise BusError(f"the position in {topic} is gone from the broker: {error.str()}")
+        elif error.fatal():
+            raise BusError(f"the consumer cannot go on: {error.str()}")
+        elif error.code() != KafkaError._PARTITION_EOF:
+            log.warning("consume_error", topic=topic, error=error.str())
+    return messages
+
+
 class KafkaSink:
     """A producer whose every message is accounted for."""
 
     def __init__(self, settings: Settings) -> None:
         config = client_config(settings, "producer")
-        config.setdefault("message.max.bytes", _DLQ_MESSAGE_BYTES_MAX)  # the topic's own limit decides
+        config.setdefault("message.max.bytes", MESSAGE_BYTES_MAX)  # the topic's own limit decides
         config["delivery.report.only.error"] = True
         self._producer = Producer(config)
         self._failed: list[str] = []
@@ -279,9 +359,11 @@ def create_topics(settings: Settings) -> dict[str, str]:
         BusError: the broker cannot be reached, or refuses one.
     """
     topics = settings.topics
-    names = [topics.transactions, topics.labels, topics.decisions, topics.alerts, topics.dlq]
-    # The original bytes of a message of the largest size and the headers that say what is wrong with it.
-    extra = {topics.dlq: {"max.message.bytes": str(_DLQ_MESSAGE_BYTES_MAX)}}
+    names = [topics.transactions, topics.labels, topics.decisions, topics.alerts, topics.dlq, topics.features]
+    # The original bytes of a message of the largest size and the headers that say what is wrong with it; the
+    # features of a whole micro-batch.
+    large = {"max.message.bytes": str(MESSAGE_BYTES_MAX)}
+    extra = {topics.dlq: large, topics.features: large}
     new = [
         NewTopic(
             name,

@@ -86,6 +86,32 @@ class MemorySource:
 
 
 @dataclass(slots=True)
+class MemoryReader:
+    """Reads a list of messages that may grow, as often as it is rewound."""
+
+    messages: list[MemoryMessage] = field(default_factory=list)
+    _next: int = 0
+    _end: int = 0
+
+    def rewind(self) -> None:
+        """Begin again with the first."""
+        self._next, self._end = 0, len(self.messages)
+
+    def caught_up(self) -> bool:
+        """Tell whether those have been read that were there at the last `rewind`."""
+        return self._next >= self._end
+
+    def poll(self, rows_max: int, timeout_s: float) -> Sequence[MemoryMessage]:
+        """Return the next messages; at the end none, at once."""
+        taken = self.messages[self._next : self._next + rows_max]
+        self._next += len(taken)
+        return taken
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+@dataclass(slots=True)
 class MemorySink:
     """Keeps what is sent, by topic."""
 

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from fraudstream.cli import features, inspect, offline, online
+from fraudstream.cli import audit, features, inspect, offline, online
 from fraudstream.errors import FraudstreamError
 from fraudstream.logs import configure_logs
 
@@ -26,6 +26,7 @@ inspect.register(app)
 features.register(app)
 offline.register(app)
 online.register(app)
+audit.register(app)
 
 
 def main() -> None:

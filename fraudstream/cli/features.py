@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fraudstream.cli.options import AsJson, Config, out, print_json, settings_from
 from fraudstream.errors import ConfigError
-from fraudstream.settings import Settings
+from fraudstream.settings import Settings, StateSettings
 
 if TYPE_CHECKING:
     from fraudstream.features import Catalog, Feature
@@ -39,21 +39,25 @@ _features = typer.Typer()
 @_features.command("list")
 def features_list(config: Config = None, as_json: AsJson = False) -> None:
     """List every feature with its meaning, its unit and how exact it is."""
-    from fraudstream.features.catalog import exactness
+    from fraudstream.features.catalog import exactness, stage_name
+    from fraudstream.features.cost import row_bytes
 
     settings = settings_from(config)
     catalog = _catalog(settings)
     if as_json:
+        octets = row_bytes(catalog)
         print_json([{"name": f.name, "id": f.id, "entity": f.entity, "unit": f.unit, "meaning": f.meaning,
-                     "exactness": exactness(f, settings.state)} for f in catalog.features])  # fmt: skip
+                     "exactness": exactness(f, settings.state),
+                     "bytes_per_row": octets.get(stage_name(f.entity, f.resolution_ms), 0)}
+                    for f in catalog.features])  # fmt: skip
         return
     table = Table("feature", "unit", "exact?", "meaning", box=None)
     table.columns[0].no_wrap = True
     for feature in catalog.features:
         table.add_row(feature.name, feature.unit, exactness(feature, settings.state), Text(feature.meaning))
     out().print(table)
-    for stage, cost in _state_cost(catalog).items():
-        print(f"state of {stage}: {cost} bytes a transaction")
+    for stage, cost in _state_cost(catalog, settings.state).items():
+        print(f"state of {stage}: {cost}")
 
 
 @_features.command("explain")
@@ -102,9 +106,15 @@ def _catalog(settings: Settings) -> Catalog:
     return catalog
 
 
-def _state_cost(catalog: Catalog) -> dict[str, int]:
-    """Return the bytes that a transaction takes in the state of each stage; the only place that asks."""
-    return {}
+def _state_cost(catalog: Catalog, state: StateSettings) -> dict[str, str]:
+    """Return in words what each stage keeps."""
+    from fraudstream.features.cost import ENTITY_BYTES, row_bytes
+
+    return {
+        stage: f"{ENTITY_BYTES} bytes an entity and {octets} a "
+        + ("tile" if "@" in stage else f"transaction, {state.rows_max:,} at most")
+        for stage, octets in row_bytes(catalog).items()
+    }
 
 
 def _named(name: str, catalog: Catalog) -> Feature:

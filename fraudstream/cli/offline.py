@@ -124,6 +124,12 @@ def replay(
         Path, typer.Option(help="Parquet or NDJSON files of transactions, in log order.")
     ],
     to: Annotated[Path, typer.Option("--to", help="Parquet file to write.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Parquet or NDJSON files of labels with known_at (Unix ms), where features are fed by them."
+        ),
+    ] = None,
     start: Annotated[
         str | None, typer.Option("--from", help="Earlier transactions only warm the state (ISO 8601).")
     ] = None,
@@ -135,17 +141,20 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Score files offline, through the same code as the worker."""
+    from fraudstream.training.replay import ReplayPlan
     from fraudstream.training.run import replay_files
 
     settings = settings_from(config, model__version=model)
     from_ms = None if start is None else instant(start, "--from")
+    plan = ReplayPlan(transactions, to, labels, from_ms, features)
     with progress() as advance:
-        result = replay_files(settings, transactions, to, from_ms, features, advance)
+        result = replay_files(settings, plan, advance)
     if as_json:
         print_json(result)
         return
-    print(
-        f"{result['transactions']} transactions, {result['alerts']} alerts, {result['rejected']} rejected -> {to}"
+    counts = ", ".join(
+        f"{result[name]} {name}" for name in ("transactions", "repeated", "alerts", "rejected")
     )
+    print(f"{counts} -> {to}")
     for example in result["rejected_examples"][:10]:
         typer.echo(f"rejected: {example}", err=True)

@@ -39,7 +39,7 @@ from fraudstream.errors import BusError, FraudstreamError
 from fraudstream.records import Alert, Decision
 from fraudstream.settings import Settings, load_settings
 from fraudstream.simulate import World, WorldConfig, simulate
-from fraudstream.simulate.write import messages
+from fraudstream.simulate.write import Message, label_messages, messages
 from fraudstream.training.run import train_from_files
 
 DAY_MS = 86_400_000
@@ -71,6 +71,23 @@ class DemoPlan:
     keep: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What is played: the live transactions, and the labels of past and live ones as they become known.
+
+    Attributes:
+        labels: in the order of their times.
+    """
+
+    live: World
+    labels: list[Message]
+
+    @property
+    def start_ms(self) -> int:
+        """Return the time of the first live transaction."""
+        return int(self.live.transactions["event_time"][0].as_py())
+
+
 @dataclass(slots=True)
 class Tally:
     """What came back so far."""
@@ -96,21 +113,22 @@ def run_demo(plan: DemoPlan, quiet: bool) -> dict[str, Any]:
             stack.enter_context(tempfile.TemporaryDirectory(prefix="fraudstream-demo-"))
         )
         folder.mkdir(parents=True, exist_ok=True)
-        live = _make_world(plan, folder, console)
+        played = _make_world(plan, folder, console)
         settings = _write_settings(folder, plan, stack)
-        model = _train(settings, folder, live, console)
+        model = _train(settings, folder, played, console)
         _make_topics(settings, plan.brokers is None)
+        later = _send_known_labels(settings, played)
         worker = stack.enter_context(_worker_process(folder, settings, console))
-        tally = _play(plan, live, settings, worker, console)
+        tally = _play(plan, Played(played.live, later), settings, worker, console)
         exit_code = _stop(worker)
     if exit_code != 0:
         raise FraudstreamError(f"demo: the worker ended with exit code {exit_code}")
-    summary = _summary(tally, live, model) | {"wall_s": round(monotonic_s() - began_s, 1)}
+    summary = _summary(tally, played.live, model) | {"wall_s": round(monotonic_s() - began_s, 1)}
     _show_summary(summary, plan, console)
     return summary
 
 
-def _make_world(plan: DemoPlan, folder: Path, console: Console) -> World:
+def _make_world(plan: DemoPlan, folder: Path, console: Console) -> Played:
     a_day = CUSTOMERS * PER_CUSTOMER_DAY
     days = HISTORY_DAYS + max(2, int(plan.transactions / a_day) + 2)
     console.print(f"[bold]1[/] simulating {HISTORY_DAYS} days of history and the live days after it ...")
@@ -132,7 +150,7 @@ def _make_world(plan: DemoPlan, folder: Path, console: Console) -> World:
     console.print(
         f"  {first:,} past transactions, {len(live):,} to play; {frauds:,} frauds among all of them"
     )
-    return World(live, world.labels, world.truth)
+    return Played(World(live, world.labels, world.truth), list(label_messages(world)))
 
 
 def _write_settings(folder: Path, plan: DemoPlan, stack: ExitStack) -> Settings:
@@ -144,9 +162,11 @@ def _write_settings(folder: Path, plan: DemoPlan, stack: ExitStack) -> Settings:
         "decisions": "fraud.decisions",
         "alerts": "fraud.alerts",
         "dlq": "fraud.transactions.dlq",
+        "features": "fraud.features",
     }
     lines = ["# Written by `fraudstream demo`.", "[topics]"]
     lines += [f'{name} = "{unique}{topic}"' for name, topic in topics.items()]
+    lines += ["[state]", 'complete_from = "start"  # nothing was before the first simulated day']
     lines += ["[model]", f'registry = "{folder / "models"}"', "[labels]", 'maturity = "21d"']
     lines += ["[worker]", f'group = "fraudstream-demo-{os.getpid()}"', f"web_port = {_free_port()}"]
     lines += [f'warm = "{folder / "history" / "transactions"}"']
@@ -173,13 +193,12 @@ def _free_port() -> int:
         return port
 
 
-def _train(settings: Settings, folder: Path, live: World, console: Console) -> str:
+def _train(settings: Settings, folder: Path, played: Played, console: Console) -> str:
     console.print("[bold]2[/] training on what was known when the live days begin ...")
     history = folder / "history"
-    as_of_ms = int(live.transactions["event_time"][0].as_py())
     with progress_on(console) as advance:
         result = train_from_files(
-            settings, history / "transactions", history / "labels", as_of_ms, True, advance
+            settings, history / "transactions", history / "labels", played.start_ms, True, advance
         )
     metrics = result["metrics"]
     console.print(
@@ -200,6 +219,18 @@ def _make_topics(settings: Settings, embedded: bool) -> None:
     topics = settings.topics
     for name in (topics.transactions, topics.labels, topics.decisions, topics.alerts, topics.dlq):
         producer.list_topics(name, timeout=10)
+
+
+def _send_known_labels(settings: Settings, played: Played) -> list[Message]:
+    """Send the labels that are known when the live days begin; return the later ones."""
+    producer = Producer(client_config(settings, "producer"))
+    known = sum(known_at <= played.start_ms for _, _, known_at in played.labels)
+    for key, value, _ in played.labels[:known]:
+        producer.produce(settings.topics.labels, value, key)
+        producer.poll(0)
+    if producer.flush(DRAINED_WITHIN_S):
+        raise BusError("demo: the labels were not delivered")
+    return played.labels[known:]
 
 
 @contextmanager
@@ -240,8 +271,9 @@ def _last_line(path: Path) -> str:
 
 
 def _play(
-    plan: DemoPlan, live: World, settings: Settings, worker: subprocess.Popen[bytes], console: Console
+    plan: DemoPlan, played: Played, settings: Settings, worker: subprocess.Popen[bytes], console: Console
 ) -> Tally:
+    live, labels = played.live, deque(played.labels)
     console.print(
         f"[bold]4[/] playing {len(live.transactions):,} live transactions at {plan.rate:,.0f}/s ..."
     )
@@ -260,6 +292,9 @@ def _play(
                 break
             due = min(len(outgoing), int((now_s - began_s) * plan.rate) + 1)
             for i in range(sent, due):
+                while labels and labels[0][2] <= outgoing[i][2]:
+                    key, value, _ = labels.popleft()
+                    producer.produce(settings.topics.labels, value, key)
                 tally.sent_s[ids[i]] = monotonic_s()
                 producer.produce(settings.topics.transactions, outgoing[i][1], outgoing[i][0])
             sent = due

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fraudstream.batch import Float64, Int64, TransactionBatch
+from fraudstream.batch import Float64, Int64, TransactionBatch, UInt64
 from fraudstream.features import FeatureEngine, Observed
-from fraudstream.features.engine import FLAG_NAMES
+from fraudstream.features.engine import FLAG_NAMES, FLAG_REPEATED
+from fraudstream.features.repeats import UNDECIDED, FirstDecisions
 from fraudstream.scoring.decide import Policy
 from fraudstream.scoring.explain import Explanation, explain
 from fraudstream.scoring.model import Model
 
-_FLAGS = [tuple(name for bit, name in FLAG_NAMES.items() if bits & bit) for bits in range(256)]
+FLAGS = [tuple(name for bit, name in FLAG_NAMES.items() if bits & bit) for bits in range(256)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,22 @@ class Scored:
 
     def flags(self) -> list[tuple[str, ...]]:
         """Return the names of each row's flags."""
-        return [_FLAGS[bits] for bits in self.flag_bits.tolist()]
+        return [FLAGS[bits] for bits in self.flag_bits.tolist()]
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedAgain:
+    """Repeated transactions with their decisions.
+
+    Attributes:
+        scored: where the decision was recalled, features and raw score are NaN: they were not kept.
+        recalled: whether the first decision was known, [n].
+        model: which model decided, [n]; see `FirstDecisions`.
+    """
+
+    scored: Scored
+    recalled: npt.NDArray[np.bool_]
+    model: Int64
 
 
 class Pipeline:
@@ -72,6 +88,42 @@ class Pipeline:
             alerting=self.policy.alerting(decided),
             flag_bits=observed.flags,
         )
+
+    def remember(self, entries: UInt64, scored: Scored, model: int = 0) -> FirstDecisions:
+        """Keep what was decided of transactions, for the case that they are repeated, and return it.
+
+        Args:
+            entries: [n] from `FeatureEngine.recognise`.
+            model: number of the model that decided.
+        """
+        models = np.full(len(scored.batch), model, np.int64)
+        flags = scored.flag_bits.astype(np.int64)
+        first = FirstDecisions(scored.probability, scored.decided, scored.points, models, flags)
+        self.engine.repeats.remember(entries, first)
+        return first
+
+    def decide_again(
+        self, batch: TransactionBatch, entries: UInt64, first: FirstDecisions, model: int = 0
+    ) -> DecidedAgain:
+        """Return the first decisions of repeated transactions once more; none of them alerts again.
+
+        Where the first one is not known (it was made before the state was rebuilt), the features are read as
+        they are now, without a change to the state, and the decision on them counts as the first.
+        """
+        recalled = first.outcome != UNDECIDED
+        X, raw = np.full((len(batch), len(self.engine.catalog)), np.nan), np.full(len(batch), np.nan)
+        probability, decided = first.probability.copy(), first.outcome.copy()
+        points, models = first.points.copy(), first.model.copy()
+        flags = first.flags.astype(np.uint8)
+        rows = np.flatnonzero(~recalled)
+        if len(rows):
+            now = self.score(batch.take(rows), self.engine.peek(batch.take(rows)))
+            self.remember(entries[rows], now, model)
+            X[rows], raw[rows], probability[rows], points[rows] = now.X, now.raw, now.probability, now.points
+            decided[rows], flags[rows], models[rows] = now.decided, now.flag_bits, model
+        no_alerts = np.zeros(len(batch), np.bool_)
+        again = Scored(batch, X, raw, probability, points, decided, no_alerts, flags | FLAG_REPEATED)
+        return DecidedAgain(again, recalled, models)
 
     def explain(self, scored: Scored, reasons_max: int) -> list[Explanation]:
         """Explain the alerting rows, in their order."""

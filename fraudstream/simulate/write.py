@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,22 @@ def _write_ndjson(table: pa.Table, path: Path) -> None:
                 file.write(json.dumps(row) + "\n")
 
 
-def messages(table: pa.Table, key: str) -> Any:
-    """Yield (key, value, event time in ms) of each transaction."""
+Message = tuple[bytes, bytes, int]  # key, value, Unix ms
+
+
+def messages(table: pa.Table, key: str) -> Iterator[Message]:
+    """Yield each transaction with its event time."""
     for part in table.to_batches(_SLICE_ROWS):
         for row in part.to_pylist():
             yield row[key].encode(), json.dumps(row).encode(), row["event_time"]
+
+
+def label_messages(world: World) -> Iterator[Message]:
+    """Yield each label with the time at which it becomes known, in that order; its key is the card."""
+    columns = (world.transactions[name].to_pylist() for name in ("transaction_id", "card_id"))
+    card_of = dict(zip(*columns, strict=True))
+    for label in world.labels.to_pylist():
+        yield card_of[label["transaction_id"]].encode(), json.dumps(label).encode(), label["known_at"]
 
 
 def send_world(
@@ -55,7 +67,7 @@ def send_world(
     speed: float | None,
     advance: Callable[[str, int, int | None], None],
 ) -> int:
-    """Send the transactions, then all labels; return how many transactions were acknowledged.
+    """Send the transactions, each label as it becomes known; return how many transactions were acknowledged.
 
     Args:
         rate: transactions a second; None with `speed` None: as fast as it goes.
@@ -70,9 +82,12 @@ def send_world(
         if error is not None:
             failed.append(error.str())
 
-    topic, sent, began_s = settings.topics.transactions, 0, monotonic_s()
+    sent, began_s = 0, monotonic_s()
     first_ms: int | None = None
-    for key, value, time_ms in messages(world.transactions, "card_id"):
+    for topic, key, value, time_ms in _in_time(world, settings):
+        if topic == settings.topics.labels:
+            _produce(producer, topic, value, key, report)
+            continue
         first_ms = time_ms if first_ms is None else first_ms
         due_s = _due_s(sent, time_ms - first_ms, rate, speed)
         while monotonic_s() - began_s < due_s:
@@ -83,17 +98,19 @@ def send_world(
         if sent % 1000 == 0:
             advance("sending", 1000, len(world.transactions))
             producer.poll(0)
-    columns = (world.transactions[name].to_pylist() for name in ("transaction_id", "card_id"))
-    card_of = dict(zip(*columns, strict=True))
-    for label in world.labels.to_pylist():
-        key = card_of[label["transaction_id"]].encode()
-        _produce(producer, settings.topics.labels, json.dumps(label).encode(), key, report)
     left = producer.flush(FLUSH_TIMEOUT_S)
     if failed or left:
         raise BusError(
             f"{len(failed) + left} messages were not delivered: {failed[0] if failed else 'timed out'}"
         )
     return sent
+
+
+def _in_time(world: World, settings: Settings) -> Iterator[tuple[str, bytes, bytes, int]]:
+    """Yield topic, key, value and time of all messages, in order of time."""
+    transactions = ((settings.topics.transactions, *m) for m in messages(world.transactions, "card_id"))
+    labels = ((settings.topics.labels, *m) for m in label_messages(world))
+    yield from heapq.merge(transactions, labels, key=lambda message: message[-1])
 
 
 def _due_s(sent: int, event_ms: int, rate: float | None, speed: float | None) -> float:

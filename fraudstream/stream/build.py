@@ -11,17 +11,20 @@ import structlog
 
 from fraudstream.batch import MISSING, TransactionBatch
 from fraudstream.bus.files import read_transactions
-from fraudstream.bus.kafka import KafkaSink, KafkaSource, wait_for_topics
+from fraudstream.bus.kafka import KafkaReader, KafkaSink, KafkaSource, wait_for_topics
 from fraudstream.clock import monotonic_s
 from fraudstream.decode import Decoder
 from fraudstream.errors import ModelError
 from fraudstream.features import Catalog, FeatureEngine, build_catalog
+from fraudstream.features.labels import KnownLabel
 from fraudstream.metrics import STAGES, WorkerMetrics
 from fraudstream.registry import Registry, verify_bundle
 from fraudstream.scoring import Model, ModelParts, Pipeline, Policy
+from fraudstream.scoring.fingerprint import fingerprints
 from fraudstream.scoring.model import bind
 from fraudstream.settings import Settings
-from fraudstream.stream.worker import Worker
+from fraudstream.stream.serve import absorb
+from fraudstream.stream.worker import Ends, Worker
 
 log = structlog.get_logger("worker")
 
@@ -57,8 +60,19 @@ def warm_kernels(catalog: Catalog, settings: Settings) -> None:
         offset=np.arange(rows, dtype=np.int64),
         source_row=np.arange(rows, dtype=np.int64),
     )
-    engine.observe(batch)
+    engine.learn([KnownLabel("0", True, 0)])
+    engine.recognise(batch)
+    fingerprints(engine.observe(batch).X)
+    engine.peek(batch)
     engine.absorb(batch)
+
+
+def warmed_engine(settings: Settings, catalog: Catalog) -> FeatureEngine:
+    """Return an engine that has seen the files of `worker.warm`."""
+    engine = FeatureEngine(catalog, settings.state, settings.labels.grace_ms)
+    if settings.worker.warm:
+        _absorb_files(engine, Path(settings.worker.warm), settings)
+    return engine
 
 
 def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], bool]) -> Worker | None:
@@ -74,24 +88,19 @@ def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], 
         log.warning("model_not_compiled", model=parts.version, reason=model.fallback, scored_by="lightgbm")
     log.info("kernels_warm", features=len(catalog), model=parts.version)
     topics = settings.topics
-    wait_for_topics(settings, [topics.transactions, topics.decisions, topics.alerts, topics.dlq], stop)
+    needed = [topics.transactions, topics.decisions, topics.alerts, topics.dlq]
+    labelled = any(feature.label for feature in catalog.features)
+    needed += [topics.labels] * labelled + [topics.features] * settings.worker.feature_log
+    wait_for_topics(settings, needed, stop)
     if stop():
         return None
-
     _spare_the_collector()
-
-    def warmed() -> FeatureEngine:
-        engine = FeatureEngine(catalog, settings.state)
-        if settings.worker.warm:
-            _absorb_files(engine, Path(settings.worker.warm), settings)
-        return engine
-
+    labels = KafkaReader(settings, topics.labels) if labelled else None
     return Worker(
         settings,
-        warmed,
+        lambda: warmed_engine(settings, catalog),
         lambda engine: Pipeline(engine, model, policy),
-        KafkaSource(settings),
-        KafkaSink(settings),
+        Ends(KafkaSource(settings), KafkaSink(settings), labels),
         metrics,
     )
 
@@ -110,7 +119,7 @@ def _absorb_files(engine: FeatureEngine, path: Path, settings: Settings) -> None
     started_s, rows = monotonic_s(), 0
     decoder = Decoder(settings.event, engine.catalog.fields_used)
     for batch, rejected in read_transactions(path, decoder):
-        engine.absorb(batch)
+        absorb(engine, batch)
         rows += len(batch)
         for bad in rejected:
             log.warning("history_row_skipped", file=bad.file, row=bad.row, error=str(bad.error))

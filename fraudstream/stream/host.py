@@ -108,7 +108,10 @@ def _add_service(app: faust.App, hot: HotThread, build: Build) -> None:
                     hot.turned_s = monotonic_s()
                     if worker.ready != announced:
                         announced = worker.ready
-                        log.info("worker_ready" if announced else "worker_rebuilding")
+                        if announced:
+                            log.info("worker_ready", **worker.warmth())
+                        else:
+                            log.info("worker_rebuilding")
                     await asyncio.sleep(0)  # lets the thread hear that it shall stop
             except Exception as error:  # whatever it is, the process must end, and say why
                 self._failed(error)

@@ -7,10 +7,12 @@ id and can be dropped.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from fraudstream.batch import Int64
 from fraudstream.bus.base import Headers, Sink
 from fraudstream.clock import iso
 from fraudstream.decode import Rejected
@@ -18,9 +20,27 @@ from fraudstream.event import EventType
 from fraudstream.records import Alert, Decision
 from fraudstream.scoring import Scored
 from fraudstream.scoring.explain import Explanation
+from fraudstream.scoring.pipeline import FLAGS
 from fraudstream.settings import TopicSettings
 
+RUN_HEADER = "fraudstream-run"
+LABEL_STAGE = "label"
 PASSED_ON = ("traceparent", "tracestate")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How the rows of a batch were served.
+
+    Attributes:
+        features_hash: [n] fingerprints; empty where nothing was computed.
+        sequence: of the first row; the others follow it.
+        model: [n] numbers of the models that decided, in the publisher's list.
+    """
+
+    features_hash: list[str]
+    sequence: int
+    model: Int64
 
 
 class Publisher:
@@ -31,25 +51,34 @@ class Publisher:
         topics: their names.
         event: the event type, for entities and currency in alerts.
         outcomes: names in the order of `Scored.decided`.
-        model: `name/version` that scored.
+        models: `name/version` of each model that decides.
     """
 
     def __init__(
-        self, sink: Sink, topics: TopicSettings, event: EventType, outcomes: Sequence[str], model: str
+        self,
+        sink: Sink,
+        topics: TopicSettings,
+        event: EventType,
+        outcomes: Sequence[str],
+        models: Sequence[str],
     ) -> None:
         self._sink = sink
         self._topics = topics
         self._event = event
         self._outcomes = outcomes
-        self._model = model
+        self._models = models
         self._encode = msgspec.json.Encoder().encode
-        self._decision_headers = self._fixed("fraudstream.decision.v1")
-        self._alert_headers = self._fixed("fraudstream.alert.v1")
+        self.begin("")
 
-    def decisions(self, scored: Scored, messages: Sequence[Any]) -> None:
+    def begin(self, run: str) -> None:
+        """Name the run that what follows belongs to."""
+        self._decision_headers = self._fixed("fraudstream.decision.v1", run)
+        self._alert_headers = self._fixed("fraudstream.alert.v1", run)
+
+    def decisions(self, scored: Scored, serving: Serving, messages: Sequence[Any]) -> None:
         """Send one decision a row; `messages` are those that the batch was decoded from."""
         batch, topic, prefix = scored.batch, self._topics.decisions, f"{self._topics.transactions}/"
-        encode, send, fixed, model = self._encode, self._sink.send, self._decision_headers, self._model
+        encode, send, headers, models = self._encode, self._sink.send, self._decision_headers, self._models
         rows = zip(
             batch.ids,
             batch.time_ms.tolist(),
@@ -57,10 +86,24 @@ class Publisher:
             scored.probability.tolist(),
             scored.points.tolist(),
             scored.flags(),
+            serving.features_hash,
+            range(serving.sequence, serving.sequence + len(batch)),
+            serving.model.tolist(),
             batch.source_row.tolist(),
             strict=True,
         )
-        for transaction_id, time_ms, outcome, score, points, flags, source_row in rows:
+        for (
+            transaction_id,
+            time_ms,
+            outcome,
+            score,
+            points,
+            flags,
+            hashed,
+            sequence,
+            model,
+            source_row,
+        ) in rows:
             message = messages[source_row]
             value = encode(
                 Decision(
@@ -69,28 +112,33 @@ class Publisher:
                     outcome=outcome,
                     score=score,
                     risk_points=points,
-                    model=model,
+                    model=models[model],
                     flags=flags,
+                    features_hash=hashed,
+                    sequence=sequence,
                 )
             )
-            send(topic, value, message.key(), _headers(fixed, prefix, message))
+            send(topic, value, message.key(), _headers(headers[model], prefix, message))
 
-    def alerts(self, scored: Scored, explanations: Sequence[Explanation], messages: Sequence[Any]) -> None:
+    def alerts(
+        self, scored: Scored, serving: Serving, explanations: Sequence[Explanation], messages: Sequence[Any]
+    ) -> None:
         """Send the alerting rows with their explanations."""
         rows = scored.alerting.nonzero()[0].tolist()
-        flags = scored.flags()
         for row, why in zip(rows, explanations, strict=True):
             message = messages[int(scored.batch.source_row[row])]
-            value = self._encode(self._alert(scored, row, why, flags[row]))
-            headers = _headers(self._alert_headers, f"{self._topics.transactions}/", message)
+            value = self._encode(self._alert(scored, serving, row, why))
+            fixed = self._alert_headers[int(serving.model[row])]
+            headers = _headers(fixed, f"{self._topics.transactions}/", message)
             self._sink.send(self._topics.alerts, value, message.key(), headers)
 
     def dead_letters(self, rejected: Sequence[Rejected], messages: Sequence[Any], stage: str) -> None:
-        """Send what could not be scored: the original bytes, key and headers, and why."""
+        """Send what could not be read: the original bytes, key and headers, and why."""
+        topic = self._topics.labels if stage == LABEL_STAGE else self._topics.transactions
         for bad in rejected:
             message = messages[bad.row]
             why = {
-                "topic": self._topics.transactions,
+                "topic": topic,
                 "partition": str(message.partition()),
                 "offset": str(message.offset()),
                 "stage": stage,
@@ -101,16 +149,21 @@ class Publisher:
             headers += [(f"fraudstream.dlq.{name}", text.encode()) for name, text in why.items()]
             self._sink.send(self._topics.dlq, message.value(), message.key(), headers)
 
-    def _fixed(self, kind: str) -> Headers:
+    def _fixed(self, kind: str, run: str) -> list[Headers]:
+        """Return the headers that all messages of each model have."""
         return [
-            ("ce_specversion", b"1.0"),
-            ("ce_type", kind.encode()),
-            ("ce_source", b"fraudstream"),
-            ("content-type", b"application/json"),
-            ("fraudstream-model", self._model.encode()),
+            [
+                ("ce_specversion", b"1.0"),
+                ("ce_type", kind.encode()),
+                ("ce_source", b"fraudstream"),
+                ("content-type", b"application/json"),
+                ("fraudstream-model", model.encode()),
+                (RUN_HEADER, run.encode()),
+            ]
+            for model in self._models
         ]
 
-    def _alert(self, scored: Scored, row: int, why: Explanation, flags: tuple[str, ...]) -> Alert:
+    def _alert(self, scored: Scored, serving: Serving, row: int, why: Explanation) -> Alert:
         batch, event = scored.batch, self._event
         entities = {}
         for name, declared in event.entities.items():
@@ -124,8 +177,8 @@ class Publisher:
             outcome=self._outcomes[int(scored.decided[row])],
             score=float(scored.probability[row]),
             risk_points=int(scored.points[row]),
-            model=self._model,
-            flags=flags,
+            model=self._models[int(serving.model[row])],
+            flags=FLAGS[int(scored.flag_bits[row])],
             entities=entities,
             amount=batch.measure_of(event.amount, row, event.fields[event.amount].digits),
             currency=batch.texts[event.currency][row] if event.currency else None,
@@ -133,6 +186,8 @@ class Publisher:
             base=why.base,
             rest=why.rest,
             reasons=why.reasons,
+            features_hash=serving.features_hash[row],
+            sequence=serving.sequence + row,
         )
 
 

@@ -7,7 +7,7 @@ committed. A crash in between sends the same messages with the same ids again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,16 +15,20 @@ import numpy as np
 import structlog
 
 from fraudstream.batch import TransactionBatch
-from fraudstream.bus.base import Positions, Sink, Source
-from fraudstream.clock import monotonic_s, now_ms
+from fraudstream.bus.base import LabelSource, Positions, Sink, Source
+from fraudstream.clock import iso, monotonic_s, now_ms
 from fraudstream.decode import Decoder, Rejected
 from fraudstream.errors import DeadLetterLimitError
-from fraudstream.features import FeatureEngine, Observed
+from fraudstream.features import FeatureEngine
 from fraudstream.metrics import WorkerMetrics
-from fraudstream.scoring import Pipeline, Scored
+from fraudstream.scoring import Pipeline
 from fraudstream.settings import Settings
 from fraudstream.stream.align import Aligner
+from fraudstream.stream.featurelog import FeatureLog
+from fraudstream.stream.labels import LabelFeed
 from fraudstream.stream.publish import Publisher
+from fraudstream.stream.runs import new_run
+from fraudstream.stream.serve import Server
 
 log = structlog.get_logger("worker")
 
@@ -45,6 +49,19 @@ class _Timer:
         self.last_s = now
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where a worker's messages come from and go to.
+
+    Attributes:
+        labels: read only where a feature is fed by labels.
+    """
+
+    source: Source
+    sink: Sink
+    labels: LabelSource | None = None
+
+
 class Worker:
     """One partition set's way from transactions to decisions.
 
@@ -52,8 +69,8 @@ class Worker:
         settings: checked settings.
         warmed: makes an engine with whatever history there is outside the topic.
         pipeline_of: binds an engine to model and policy.
-        source, sink: the two ends.
         metrics: updated once a batch.
+        run_of: names a run by its partitions.
     """
 
     def __init__(
@@ -61,28 +78,34 @@ class Worker:
         settings: Settings,
         warmed: Callable[[], FeatureEngine],
         pipeline_of: Callable[[FeatureEngine], Pipeline],
-        source: Source,
-        sink: Sink,
+        ends: Ends,
         metrics: WorkerMetrics,
+        run_of: Callable[[Iterable[int]], str] = new_run,
     ) -> None:
         self._settings = settings
         self._warmed = warmed
         self._pipeline_of = pipeline_of
-        self._source = source
-        self._sink = sink
+        self._ends = ends
         self._metrics = metrics
+        self._run_of = run_of
         engine = warmed()
         self._fresh = True
-        self.pipeline = pipeline_of(engine)
+        pipeline = pipeline_of(engine)
+        version = pipeline.model.parts.version
         self._decoder = Decoder(settings.event, engine.catalog.fields_used)
         self._publisher = Publisher(
-            sink,
-            settings.topics,
-            settings.event,
-            self.pipeline.policy.names,
-            self.pipeline.model.parts.version,
+            ends.sink, settings.topics, settings.event, pipeline.policy.names, [version]
         )
-        self._generation = source.generation
+        feature_log = None
+        if settings.worker.feature_log:
+            feature_log = FeatureLog(ends.sink, settings.topics.features, engine.catalog)
+        self._server = Server(pipeline, self._publisher, feature_log, metrics, settings.worker.reasons_max)
+        self._server.begin(pipeline, run_of(ends.source.emit_from))
+        self._labels: LabelFeed | None = None
+        if ends.labels is not None and engine.labels is not None:
+            self._labels = LabelFeed(ends.labels, self._publisher, metrics, settings.labels.grace_ms)
+        self._polled: Sequence[Any] = []  # messages that wait for the labels
+        self._generation = ends.source.generation
         self._aligner = Aligner()
         self._read: Positions = {}
         self._done: Positions = {}
@@ -90,30 +113,49 @@ class Worker:
         self._commit_due_s = 0.0
         self._gauges_due_s = 0.0
         self._recent: deque[tuple[int, int]] = deque()  # rows and dead letters of the last batches
-        source.on_revoke(self.commit)
-        metrics.model_compiled.set(int(not self.pipeline.model.fallback))
-        metrics.model_info.labels(self.pipeline.model.parts.version).set(1)
+        ends.source.on_revoke(self.commit)
+        metrics.model_compiled.set(int(not pipeline.model.fallback))
+        metrics.model_info.labels(version).set(1)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Return the pipeline of the current state."""
+        return self._server.pipeline
 
     @property
     def ready(self) -> bool:
         """Tell whether partitions are assigned and state is rebuilt up to what was served before."""
-        return bool(self._source.emit_from) and not any(self._left().values())
+        return bool(self._ends.source.emit_from) and self._labels_known and not any(self._left().values())
 
     def progress(self) -> dict[str, object]:
-        """Return how far the state is rebuilt: messages left by partition until serving begins."""
+        """Return how far the state is rebuilt: messages left by partition until serving begins; and its warmth."""
         left = {str(partition): messages for partition, messages in self._left().items()}
-        return {"model": self.pipeline.model.parts.version, "partitions": len(left), "replay_left": left}
+        version = self.pipeline.model.parts.version
+        return {"model": version, "partitions": len(left), "replay_left": left, **self.warmth()}
+
+    def warmth(self) -> dict[str, object]:
+        """Return how many features reach back before the known history, and the event time of the last to be warm."""
+        engine = self.pipeline.engine
+        cold = set(engine.cold())
+        if not cold or engine.history_from_ms is None:
+            return {"features_cold": len(cold), "warm_at": None}
+        reach_ms = max(f.reach_ms for f in engine.catalog.features if f.name in cold)
+        return {"features_cold": len(cold), "warm_at": iso(engine.history_from_ms + reach_ms)}
+
+    @property
+    def _labels_known(self) -> bool:
+        return self._labels is None or self._labels.caught_up
 
     def _left(self) -> Positions:
         """Return by partition how many messages are to be read before serving begins."""
-        source, done = self._source, self._done
+        source, done = self._ends.source, self._done
         return {
             p: max(0, start - done.get(p, source.begin_from.get(p, 0)))
             for p, start in source.emit_from.items()
         }
 
     def step(self) -> int:
-        """Take one micro-batch all the way; return how many messages it had.
+        """Take one micro-batch all the way; return how many messages were read.
 
         Raises:
             BusError: something was not delivered or not committed; nothing of it is lost.
@@ -121,10 +163,19 @@ class Worker:
         """
         timer = _Timer(self._metrics)
         worker = self._settings.worker
-        messages = self._source.poll(worker.batch_rows_max, worker.poll_timeout_ms / 1000)
-        if self._source.generation != self._generation:
+        if not self._labels_known:
+            return self._learn(worker.poll_timeout_ms / 1000, timer)
+        messages = self._polled or self._ends.source.poll(
+            worker.batch_rows_max, worker.poll_timeout_ms / 1000
+        )
+        self._polled = []
+        if self._ends.source.generation != self._generation:
             self._start_over()
         timer.lap("consume")
+        if not self._labels_known:
+            self._polled = messages
+            return len(messages)
+        self._learn(0.0, timer)
         if messages or self._aligner.holds:
             started_s = timer.last_s
             self._take(messages, timer)
@@ -145,30 +196,48 @@ class Worker:
         if not self._uncommitted:
             return
         self._uncommitted = False  # first: after a failed flush nothing may commit these, close least of all
-        self._sink.flush()
-        emit_from = self._source.emit_from
+        self._ends.sink.flush()
+        emit_from = self._ends.source.emit_from
         served = {p: o for p, o in self._done.items() if o > emit_from.get(p, 0)}
-        self._uncommitted = not self._source.commit(served)
+        if served:
+            self._uncommitted = not self._ends.source.commit(served)
 
     def close(self) -> None:
         """Finish: flush, commit, leave the group."""
         try:
             self.commit()
         finally:
-            self._source.close()
-            self._sink.close()
+            self._ends.source.close()
+            self._ends.sink.close()
+            if self._labels is not None:
+                self._labels.close()
+
+    def _learn(self, timeout_s: float, timer: _Timer) -> int:
+        """Take in labels; return how many."""
+        if self._labels is None:
+            return 0
+        engine, owned = self.pipeline.engine, self._ends.source.emit_from
+        number, refused = self._labels.learn(engine, owned, timeout_s)
+        self._uncommitted |= refused
+        timer.lap("labels")
+        return number
 
     def _start_over(self) -> None:
-        """Partitions changed hands: state is rebuilt from the warm history and the topic."""
-        self._generation = self._source.generation
+        """Partitions changed hands: state is rebuilt from the labels, the warm history and the topic."""
+        partitions = sorted(self._ends.source.emit_from)
+        self._generation = self._ends.source.generation
         self._aligner = Aligner()
         self._read = {}
         self._done = {}
         self._uncommitted = False
+        pipeline = self.pipeline
         if not self._fresh:
-            self.pipeline = self._pipeline_of(self._warmed())
-            log.info("state_rebuilding", partitions=sorted(self._source.emit_from))
+            pipeline = self._pipeline_of(self._warmed())
+            if self._labels is not None:
+                self._labels.rewind()
+            log.info("state_rebuilding", partitions=partitions)
         self._fresh = True
+        self._server.begin(pipeline, self._run_of(partitions))
 
     def _take(self, messages: Sequence[Any], timer: _Timer) -> None:
         """Decode messages and serve what need not wait for other partitions; no messages: what waited."""
@@ -184,9 +253,9 @@ class Worker:
             (partitions, offsets),
             np.array([message.timestamp()[1] for message in messages], np.int64) if rebuilding else now_ms(),
         )
-        behind = self._source.behind(BACKLOG_ROWS) if messages else set()
+        behind = self._ends.source.behind(BACKLOG_ROWS) if messages else set()
         timer.lap("decode")
-        emit_from = self._source.emit_from
+        emit_from = self._ends.source.emit_from
         rejected = [bad for bad in rejected if offsets[bad.row] >= emit_from.get(partitions[bad.row], 0)]
         self._publisher.dead_letters(rejected, messages, "decode")
         self._metrics.dead_letters.labels("decode").inc(len(rejected))
@@ -198,42 +267,11 @@ class Worker:
 
     def _serve(self, batch: TransactionBatch, messages: Sequence[Any], timer: _Timer) -> None:
         """Take rows into the state and decide those that were not served before."""
-        starts = self._source.emit_from
         old = np.zeros(len(batch), bool)
         if not self.ready:
-            first = np.array([starts.get(p, 0) for p in batch.partition.tolist()], np.int64)
-            old = batch.offset < first
-        if old.all():
-            self.pipeline.engine.absorb(batch)
-            timer.lap("features")
-            self._metrics.replayed.inc(len(batch))
-            return
-        observed = self.pipeline.engine.observe(batch)
-        timer.lap("features")
-        if old.any():
-            rows = np.flatnonzero(~old)
-            batch = batch.take(rows)
-            observed = Observed(observed.X[rows], observed.flags[rows])
-            self._metrics.replayed.inc(int(old.sum()))
-        scored = self.pipeline.score(batch, observed)
-        timer.lap("score")
-        explanations = self.pipeline.explain(scored, self._settings.worker.reasons_max)
-        timer.lap("explain")
-        self._publisher.decisions(scored, messages)
-        self._publisher.alerts(scored, explanations, messages)
-        self._count(scored)
-        timer.lap("produce")
-
-    def _count(self, scored: Scored) -> None:
-        metrics, names = self._metrics, self.pipeline.policy.names
-        metrics.transactions.inc(len(scored.batch))
-        for i, number in enumerate(np.bincount(scored.decided, minlength=len(names)).tolist()):
-            metrics.decisions.labels(names[i]).inc(number)
-        metrics.alerts.inc(int(scored.alerting.sum()))
-        if scored.flag_bits.any():
-            for flags in scored.flags():
-                for flag in flags:
-                    metrics.flagged.labels(flag).inc()
+            starts = self._ends.source.emit_from
+            old = batch.offset < np.array([starts.get(p, 0) for p in batch.partition.tolist()], np.int64)
+        self._server.serve(batch, old, messages, timer.lap)
 
     def _watch_dead_letters(self, good: int, rejected: list[Rejected]) -> None:
         """Stop before a whole topic drains into the dead letters."""
@@ -253,9 +291,10 @@ class Worker:
 
     def _update_gauges(self) -> None:
         metrics, engine = self._metrics, self.pipeline.engine
-        metrics.lag.set(self._source.lag())
+        metrics.lag.set(self._ends.source.lag())
         metrics.watermark.set(engine.watermark_ms / 1000)
         metrics.state_bytes.set(engine.bytes_used())
         for entity, number in engine.entities().items():
             metrics.entities.labels(entity).set(number)
+        metrics.features_cold.set(len(engine.cold()))
         metrics.ready.set(int(self.ready))

@@ -1,7 +1,8 @@
 """Training sets as of an instant: nothing that became known later is in them.
 
 A transaction is mature when `labels.maturity` has passed since it: by then silence means legitimate. Of
-younger transactions only the frauds would be known, so all of them are left out.
+younger transactions only the frauds would be known, so all of them are left out. A repeated transaction is
+left out too: it is no second one.
 """
 
 from __future__ import annotations
@@ -11,16 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from fraudstream.batch import Float64, Int64, TransactionBatch
-from fraudstream.bus.files import read_table
+from fraudstream.bus.files import Labels
 from fraudstream.clock import iso
 from fraudstream.errors import ConfigError
 from fraudstream.features import FeatureEngine
 from fraudstream.training.replay import Advance, observe_files
-
-LABEL_COLUMNS = {"transaction_id": pa.string(), "label": pa.string(), "known_at": pa.int64()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +42,18 @@ class Dataset:
         return Dataset(self.X[rows], self.fraud[rows], self.time_ms[rows], 0)
 
 
-def labels_as_of(path: Path, as_of_ms: int) -> dict[str, bool]:
-    """Return what was known at an instant: fraud or not by transaction id; the latest label counts.
-
-    Raises:
-        ConfigError: a label is neither `fraud` nor `legit`.
-    """
-    table = read_table(path, LABEL_COLUMNS)
-    table = table.filter(pa.compute.less_equal(table["known_at"], as_of_ms)).sort_by("known_at")
-    kinds = set(pa.compute.unique(table["label"]).to_pylist()) - {"fraud", "legit"}
-    if kinds:
-        raise ConfigError(f'{path}: label {sorted(map(str, kinds))[0]!r}: give "fraud" or "legit"')
-    labels = zip(table["transaction_id"].to_pylist(), table["label"].to_pylist(), strict=True)
-    return {transaction_id: label == "fraud" for transaction_id, label in labels}
-
-
 def dataset_as_of(
     transactions: Path,
-    labels: dict[str, bool],
+    labels: Labels,
     engine: FeatureEngine,
     window_ms: tuple[int, int],
     advance: Advance,
 ) -> Dataset:
     """Replay the transactions and keep those of [start, end), with their labels.
+
+    Args:
+        labels: what was known at the instant. It says what a transaction was, and feeds features, these only
+            from the moment on at which it was known.
 
     Raises:
         ConfigError: none lies in the window.
@@ -76,14 +63,15 @@ def dataset_as_of(
     def wanted(batch: TransactionBatch) -> bool:
         return bool(((batch.time_ms >= start_ms) & (batch.time_ms < end_ms)).any())
 
+    known = labels.latest()
     parts: list[tuple[Float64, npt.NDArray[np.bool_], Int64]] = []
     rejected = 0
-    for seen in observe_files(transactions, engine, wanted, advance):
+    for seen in observe_files(transactions, labels, engine, wanted, advance):
         rejected += len(seen.rejected)
-        batch = seen.batch
+        batch = seen.fresh
         rows = np.flatnonzero((batch.time_ms >= start_ms) & (batch.time_ms < end_ms))
         if len(rows):
-            fraud = np.array([labels.get(batch.ids[i], False) for i in rows.tolist()])
+            fraud = np.array([known.get(batch.ids[i], False) for i in rows.tolist()])
             parts.append((seen.observed.X[rows], fraud, batch.time_ms[rows]))
     if not parts:
         raise ConfigError(

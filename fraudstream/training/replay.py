@@ -1,23 +1,42 @@
-"""Files through the same engine and pipeline as the worker's. Nothing here computes a feature."""
+"""Files through the same engine and pipeline as the worker's. Nothing here computes a feature.
+
+Labels are learned as they became known: each before the batch in whose stream time it is first seen, so that a
+replay has the values that the worker served.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fraudstream.batch import TransactionBatch
-from fraudstream.bus.files import RejectedRow, count_rows, read_transactions
+from fraudstream.batch import Int64, TransactionBatch
+from fraudstream.bus.files import Labels, RejectedRow, count_rows, read_transactions
 from fraudstream.decode import Decoder
-from fraudstream.features import FeatureEngine, Observed
+from fraudstream.features import Catalog, FeatureEngine, Observed, check_catalog
+from fraudstream.features.engine import FLAG_REPEATED
+from fraudstream.features.repeats import Recognised
 from fraudstream.scoring import Pipeline, Scored
+from fraudstream.settings import BEFORE_ALL_MS, Settings
 
 Advance = Callable[[str, int, int | None], None]  # what, how many more, of how many
 EXAMPLES_MAX = 100
+
+
+def new_engine(settings: Settings, catalog: Catalog) -> FeatureEngine:
+    """Return an engine that has seen nothing.
+
+    Raises:
+        ConfigError: the catalogue does not fit into the bounds of the state.
+    """
+    check_catalog(catalog, settings.state)
+    return FeatureEngine(catalog, settings.state, settings.labels.grace_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,34 +44,67 @@ class Observation:
     """One batch of files behind the engine.
 
     Attributes:
+        batch: all of it; `fresh` without the repeats.
+        recognised: which rows of `batch` are which.
+        observed: of the rows of `fresh`.
         rejected: rows that are not transactions; they are in no batch.
     """
 
     batch: TransactionBatch
+    fresh: TransactionBatch
+    recognised: Recognised
     observed: Observed
     rejected: list[RejectedRow]
 
 
 def observe_files(
-    path: Path, engine: FeatureEngine, wanted: Callable[[TransactionBatch], bool], advance: Advance
+    path: Path,
+    labels: Labels | None,
+    engine: FeatureEngine,
+    wanted: Callable[[TransactionBatch], bool],
+    advance: Advance,
 ) -> Iterator[Observation]:
     """Yield the features of the files' transactions, in log order.
 
     Args:
-        wanted: batches for which it is False only move the state on; none is yielded for them.
+        labels: what features may see, each in its time; None: nothing.
+        wanted: batches for which it is False only move the state on; none is yielded for them, unless
+            with it come rows that are not transactions.
         advance: told of each batch, for a progress bar.
     """
     total = count_rows(path)
     decoder = Decoder(engine.catalog.event, engine.catalog.fields_used)
-    for batch, rejected in read_transactions(path, decoder):
-        advance("replaying transactions", len(batch) + len(rejected), total)
-        if wanted(batch):
-            yield Observation(batch, engine.observe(batch), rejected)
-            continue
-        engine.absorb(batch)
-        if rejected:
-            empty = batch.take(np.empty(0, np.int64))
-            yield Observation(empty, engine.observe(empty), rejected)
+    learned_ms = BEFORE_ALL_MS
+    for whole, rejected in read_transactions(path, decoder):
+        advance("replaying transactions", len(whole) + len(rejected), total)
+        for batch in _within_memory(whole, engine):
+            if labels is not None and engine.labels is not None and len(batch):
+                newest_ms = max(learned_ms, int(batch.time_ms[-1]))
+                engine.learn(labels.known_within(learned_ms, newest_ms))
+                learned_ms = newest_ms
+            recognised = engine.recognise(batch)
+            fresh = batch.take(recognised.fresh) if recognised.repeats else batch
+            if rejected or wanted(batch):
+                yield Observation(batch, fresh, recognised, engine.observe(fresh), rejected)
+                rejected = []
+            else:
+                engine.absorb(fresh)
+
+
+def _within_memory(batch: TransactionBatch, engine: FeatureEngine) -> Iterator[TransactionBatch]:
+    """Yield a batch in parts, behind each of which its decisions are still remembered.
+
+    Ids are kept for the horizon, in stream time. Rows of a file may span days: a row that is repeated would be
+    forgotten at the end of its batch, before it could be remembered how it was decided.
+    """
+    horizon_ms = engine.settings.repeat_horizon_ms
+    if not horizon_ms or not len(batch):
+        yield batch
+        return
+    stream_ms = np.maximum(batch.time_ms, engine.watermark_ms)
+    turns = np.flatnonzero(np.diff(stream_ms // horizon_ms)) + 1
+    for start, stop in pairwise([0, *turns.tolist(), len(batch)]):
+        yield batch.part(start, stop)
 
 
 @dataclass(slots=True)
@@ -60,46 +112,84 @@ class ReplayCounts:
     """What a replay did."""
 
     transactions: int = 0
+    repeated: int = 0
     alerts: int = 0
     rejected: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class ReplayPlan:
+    """What to replay, and where to.
+
+    Attributes:
+        labels: files of what became known; None: features see no label.
+        to: Parquet file to write.
+        from_ms: earlier transactions only warm the state; None: there are none.
+        with_features: also write the catalogue's columns.
+    """
+
+    transactions: Path
+    to: Path
+    labels: Path | None = None
+    from_ms: int | None = None
+    with_features: bool = False
+
+
 def replay_to_parquet(
-    path: Path,
-    pipeline: Pipeline,
-    out: Path,
-    from_ms: int | None,
-    with_features: bool,
-    advance: Advance,
+    plan: ReplayPlan, labels: Labels | None, pipeline: Pipeline, advance: Advance
 ) -> tuple[ReplayCounts, list[RejectedRow]]:
     """Score files offline and write one row a transaction.
-
-    Args:
-        from_ms: earlier transactions only warm the state.
-        with_features: also write the catalogue's columns.
 
     Returns:
         The counts, and the first rows that are not transactions (at most EXAMPLES_MAX).
     """
     counts = ReplayCounts()
     examples: list[RejectedRow] = []
-    start = from_ms if from_ms is not None else np.iinfo(np.int64).min
-    schema = _schema(pipeline, with_features)
-    temporary = out.with_name(f".{out.name}.part")
+    start_ms = BEFORE_ALL_MS if plan.from_ms is None else plan.from_ms
+    decided_from_ms = start_ms - pipeline.engine.settings.repeat_horizon_ms  # what may be repeated later
+    schema = _schema(pipeline, plan.with_features)
+    temporary = plan.to.with_name(f".{plan.to.name}.part")
+
+    def wanted(batch: TransactionBatch) -> bool:
+        return bool((batch.time_ms >= decided_from_ms).any())
+
     with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        for seen in observe_files(path, pipeline.engine, lambda b: bool((b.time_ms >= start).any()), advance):
+        for seen in observe_files(plan.transactions, labels, pipeline.engine, wanted, advance):
             counts.rejected += len(seen.rejected)
             examples.extend(seen.rejected[: EXAMPLES_MAX - len(examples)])
-            rows = np.flatnonzero(seen.batch.time_ms >= start)
-            if not len(rows):
+            if not len(seen.batch):
                 continue
-            observed = Observed(seen.observed.X[rows], seen.observed.flags[rows])
-            scored = pipeline.score(seen.batch.take(rows), observed)
-            writer.write_table(_table(scored, pipeline, schema))
+            scored = _decided(seen, pipeline)
+            rows = np.flatnonzero(scored.batch.time_ms >= start_ms)
+            writer.write_table(_table(scored, rows, pipeline, schema))
             counts.transactions += len(rows)
-            counts.alerts += int(scored.alerting.sum())
-    temporary.replace(out)
+            counts.repeated += int(_repeated(scored)[rows].sum())
+            counts.alerts += int(scored.alerting[rows].sum())
+    temporary.replace(plan.to)
     return counts, examples
+
+
+def _decided(seen: Observation, pipeline: Pipeline) -> Scored:
+    """Score what is new, and give what is repeated its first decision again."""
+    recognised = seen.recognised
+    scored = pipeline.score(seen.fresh, seen.observed)
+    pipeline.remember(recognised.entries[recognised.fresh], scored)
+    if not recognised.repeats:
+        return scored
+    rows = np.array([row for row, _ in recognised.repeats])
+    entries = recognised.entries[rows]
+    first = pipeline.engine.repeats.recall(entries)
+    again = pipeline.decide_again(seen.batch.take(rows), entries, first).scored
+    order = np.argsort(np.concatenate([recognised.fresh, rows]))
+    names = ("X", "raw", "probability", "points", "decided", "alerting", "flag_bits")
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(scored, name), getattr(again, name)])[order] for name in names
+    }
+    return Scored(batch=seen.batch, **columns)
+
+
+def _repeated(scored: Scored) -> Any:
+    return (scored.flag_bits & FLAG_REPEATED) != 0
 
 
 def _schema(pipeline: Pipeline, with_features: bool) -> pa.Schema:
@@ -110,6 +200,7 @@ def _schema(pipeline: Pipeline, with_features: bool) -> pa.Schema:
         ("risk_points", pa.int64()),
         ("outcome", pa.string()),
         ("raw_score", pa.float64()),
+        ("repeated", pa.bool_()),
     ]
     if with_features:
         taken = {name for name, _ in columns}
@@ -118,16 +209,17 @@ def _schema(pipeline: Pipeline, with_features: bool) -> pa.Schema:
     return pa.schema(columns)
 
 
-def _table(scored: Scored, pipeline: Pipeline, schema: pa.Schema) -> pa.Table:
+def _table(scored: Scored, rows: Int64, pipeline: Pipeline, schema: pa.Schema) -> pa.Table:
     outcomes = pipeline.policy.names
     columns = [
-        scored.batch.ids,
-        scored.batch.time_ms,
-        scored.probability,
-        scored.points,
-        [outcomes[i] for i in scored.decided.tolist()],
-        scored.raw,
-        *scored.X.T,
+        [scored.batch.ids[row] for row in rows.tolist()],
+        scored.batch.time_ms[rows],
+        scored.probability[rows],
+        scored.points[rows],
+        [outcomes[i] for i in scored.decided[rows].tolist()],
+        scored.raw[rows],
+        _repeated(scored)[rows],
+        *scored.X[rows].T,
     ]
     return pa.table(
         [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=False)], schema

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fraudstream.bus.files import read_transactions
+from fraudstream.bus.files import read_labels, read_transactions
 from fraudstream.clock import iso, now_ms
 from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
-from fraudstream.features import Catalog, FeatureEngine, build_catalog
+from fraudstream.features import Catalog, build_catalog
 from fraudstream.registry import Registry, write_bundle
 from fraudstream.scoring import Model, Pipeline, Policy
 from fraudstream.settings import Settings
-from fraudstream.training.dataset import dataset_as_of, labels_as_of
-from fraudstream.training.replay import Advance, replay_to_parquet
+from fraudstream.training.dataset import dataset_as_of
+from fraudstream.training.replay import Advance, ReplayPlan, new_engine, replay_to_parquet
 from fraudstream.training.train import Windows, train
 
 
@@ -34,12 +34,12 @@ def train_from_files(
         promote: make it the champion; the first model of a name always is.
     """
     catalog = build_catalog(settings.features, settings.event)
+    engine = new_engine(settings, catalog)
     registry = Registry(Path(settings.model.registry), settings.model.name)
     if as_of_ms is None:
         as_of_ms = min(now_ms(), _newest_transaction(transactions, catalog) + settings.labels.maturity_ms)
     windows = Windows.before(as_of_ms, settings.labels.maturity_ms, settings.training)
-    known = labels_as_of(labels, as_of_ms)
-    engine = FeatureEngine(catalog, settings.state)
+    known = read_labels(labels).as_of(as_of_ms)
     data = dataset_as_of(transactions, known, engine, (windows.train, windows.end), advance)
     path = registry.next_path()
     version = f"{registry.name}/{path.name}"
@@ -63,27 +63,33 @@ def train_from_files(
     }
 
 
-def replay_files(
-    settings: Settings,
-    transactions: Path,
-    to: Path,
-    from_ms: int | None,
-    with_features: bool,
-    advance: Advance,
-) -> dict[str, Any]:
-    """Score files with the settings' model and write one row a transaction."""
+def replay_files(settings: Settings, plan: ReplayPlan, advance: Advance) -> dict[str, Any]:
+    """Score files with the settings' model and write one row a transaction.
+
+    Raises:
+        ConfigError: features are fed by labels and none are given, or the folder to write to is not there.
+    """
+    to = plan.to
     if not to.parent.is_dir():
         raise ConfigError(f"--to = {to}: the folder {to.parent} does not exist")
     catalog = build_catalog(settings.features, settings.event)
+    fed = [feature.name for feature in catalog.features if feature.label]
+    if fed and plan.labels is None:
+        raise ConfigError(
+            f"--labels: missing; features are fed by labels ({', '.join(fed[:3])}{' ...' * (len(fed) > 3)}): "
+            "give the files of what became known"
+        )
+    labels = read_labels(plan.labels) if plan.labels is not None else None
     registry = Registry(Path(settings.model.registry), settings.model.name)
     _, parts = registry.read(settings.model.version)
     policy = Policy(tuple(settings.outcomes), settings.decisions.otherwise)
-    pipeline = Pipeline(FeatureEngine(catalog, settings.state), Model(parts, catalog), policy)
-    counts, examples = replay_to_parquet(transactions, pipeline, to, from_ms, with_features, advance)
+    pipeline = Pipeline(new_engine(settings, catalog), Model(parts, catalog), policy)
+    counts, examples = replay_to_parquet(plan, labels, pipeline, advance)
     return {
         "path": str(to),
         "model": parts.version,
         "transactions": counts.transactions,
+        "repeated": counts.repeated,
         "alerts": counts.alerts,
         "rejected": counts.rejected,
         "rejected_examples": [f"{bad.file} row {bad.row}: {bad.error}" for bad in examples],

@@ -246,12 +246,15 @@ def test_too_few_frauds_end_training_with_1_and_one_line(tiny_world: TinyWorld, 
 
 
 def test_a_replay_writes_a_row_a_transaction(tiny_world: TinyWorld, tmp_path: Path) -> None:
-    arguments = ("replay", "-c", tiny_world.config, "--transactions", tiny_world.live, "--to")
+    arguments = ("replay", "-c", tiny_world.config, *files_of(tiny_world), "--to")
     plain = fraudstream(*arguments, tmp_path / "plain.parquet", "--json")
     assert (plain.code, plain.err) == (0, "")
     assert plain.last_object()["transactions"] == len(tiny_world.rows)
     table = pq.read_table(tmp_path / "plain.parquet")
-    assert table.column_names[:5] == ["transaction_id", "event_time_ms", "score", "risk_points", "outcome"]
+    assert table.column_names == [
+        "transaction_id", "event_time_ms", "score", "risk_points", "outcome", "raw_score", "repeated",
+    ]  # fmt: skip
+    assert not any(table["repeated"].to_pylist())
     assert table["transaction_id"].to_pylist() == [row["transaction_id"] for row in tiny_world.rows]
 
     with_features = fraudstream(*arguments, tmp_path / "x.parquet", "--features", "--from", "2024-02-11")
@@ -263,12 +266,28 @@ def test_a_replay_writes_a_row_a_transaction(tiny_world: TinyWorld, tmp_path: Pa
     assert wide.column_names[-len(catalog) :] == catalog.names
 
 
+def files_of(world: TinyWorld) -> tuple[str | Path, ...]:
+    return ("--transactions", world.live, "--labels", world.labels)
+
+
+def test_a_replay_without_the_labels_that_features_need_ends_with_2_and_says_so(
+    tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    arguments = ("replay", "-c", tiny_world.config, "--transactions", tiny_world.live)
+    ended = fraudstream(*arguments, "--to", tmp_path / "out.parquet")
+    assert ended.code == 2
+    assert ended.one_line().startswith("fraudstream: --labels: missing; ")
+    assert "merchant_fraud_count_30d_lag7d" in ended.one_line()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_replay_names_the_rows_that_are_no_transactions(tiny_world: TinyWorld, tmp_path: Path) -> None:
     rows = [tiny_world.rows[0], {**tiny_world.rows[1], "amount": -5}, tiny_world.rows[2]]
     source = write_rows(rows, tmp_path / "rows.ndjson")
     ended = fraudstream(
-        "replay", "-c", tiny_world.config, "--transactions", source, "--to", tmp_path / "out.parquet"
-    )
+        "replay", "-c", tiny_world.config, "--transactions", source, "--labels", tiny_world.labels,
+        "--to", tmp_path / "out.parquet",
+    )  # fmt: skip
     assert ended.code == 0
     assert "2 transactions" in ended.out
     assert "1 rejected" in ended.out
@@ -276,7 +295,7 @@ def test_a_replay_names_the_rows_that_are_no_transactions(tiny_world: TinyWorld,
 
 
 def test_a_replay_to_nowhere_ends_with_2(tiny_world: TinyWorld, tmp_path: Path) -> None:
-    arguments = ("replay", "-c", tiny_world.config, "--transactions", tiny_world.live, "--to")
+    arguments = ("replay", "-c", tiny_world.config, *files_of(tiny_world), "--to")
     ended = fraudstream(*arguments, tmp_path / "no" / "out.parquet")
     assert ended.code == 2
     assert str(tmp_path / "no") in ended.one_line()

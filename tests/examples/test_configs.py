@@ -52,12 +52,14 @@ def test_a_table_goes_through_training_and_replay(example: str, tmp_path: Path) 
     assert trained.last_object()["training"]["rejected_rows"] == 0
     assert trained.last_object()["metrics"]["auc"] > 0.9  # the made-up frauds are easy
     scored_to = ("--to", tmp_path / "scored.parquet", "--features")
-    replayed = fraudstream("replay", *files, *scored_to, *config, FRAUDSTREAM_MODEL__REGISTRY=registry)
+    replayed = fraudstream(
+        "replay", *files, *with_labels, *scored_to, *config, FRAUDSTREAM_MODEL__REGISTRY=registry
+    )
     assert replayed.code == 0, replayed.err
     assert replayed.last_object()["rejected"] == 0
     scored = pq.read_table(tmp_path / "scored.parquet")
     assert scored["transaction_id"].to_pylist() == labels["transaction_id"].to_pylist()
-    for name in scored.column_names[6:]:
+    for name in scored.column_names[7:]:
         assert scored[name].null_count == 0
     amount = "TX_AMOUNT" if example == "handbook" else "amt"
     assert scored["amount"].to_pylist() == pytest.approx(transactions[amount].to_pylist())

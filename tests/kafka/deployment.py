@@ -31,7 +31,7 @@ from tests.worlds import TinyWorld
 
 READY_WITHIN_S = 90.0  # the first start on a machine compiles the kernels
 STOPS_WITHIN_S = 10.0  # what an operator is promised
-TOPICS = ("transactions", "labels", "decisions", "alerts", "dlq")
+TOPICS = ("transactions", "labels", "decisions", "alerts", "dlq", "features")
 
 TOML = """
 [topics]
@@ -93,7 +93,7 @@ class Deployment:
                 print(f"--- {worker.log_path.name}\n{worker.log_text()[-4000:]}")
 
     def topic(self, name: str) -> str:
-        """Return the full name of `transactions`, `labels`, `decisions`, `alerts` or `dlq`."""
+        """Return the full name of a topic of TOPICS."""
         full: str = getattr(self.settings.topics, name)
         return full
 
@@ -120,6 +120,11 @@ class Deployment:
     def send_rows(self, rows: Iterable[Mapping[str, Any]]) -> list[Message]:
         """Send transactions, keyed by card."""
         return self.send((row["card_id"].encode(), json.dumps(row).encode(), None) for row in rows)
+
+    def send_labels(self, labels: Iterable[Mapping[str, Any]], key: bytes = b"card") -> list[Message]:
+        """Send labels to their topic."""
+        messages = ((key, json.dumps(label).encode(), None) for label in labels)
+        return produce_to(self.bootstrap, self.topic("labels"), messages)
 
     def read(self, name: str, count: int | None = None, timeout_s: float = 60.0) -> list[Message]:
         """Read a topic to its end, see `consume_all_from`."""

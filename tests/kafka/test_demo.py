@@ -24,6 +24,7 @@ def test_the_demo_plays_on_a_real_kafka_in_topics_of_its_own(broker: Broker) -> 
             "fraud.decisions",
             "fraud.alerts",
             "fraud.transactions.dlq",
+            "fraud.features",
         }
     finally:
         if not isinstance(broker, KafkaBroker):

@@ -15,6 +15,7 @@ import pytest
 from confluent_kafka import Message
 
 from fraudstream.records import Alert, Decision
+from fraudstream.stream.runs import partitions_of
 from tests.cli.running import fraudstream
 from tests.kafka.broker import Broker, KafkaBroker
 from tests.kafka.conftest import Outgoing
@@ -27,7 +28,7 @@ from tests.kafka.deployment import (
     headers_of,
 )
 from tests.stream.bad import BAD, NULL_KEY
-from tests.stream.running import as_messages, start
+from tests.stream.running import as_messages, contents, start
 from tests.worlds import TinyWorld
 
 pytestmark = pytest.mark.broker
@@ -177,9 +178,13 @@ def test_decisions_and_alerts_carry_the_headers_of_cloud_events_and_the_trace(pl
                 "ce_source": "fraudstream",
                 "content-type": "application/json",
                 "fraudstream-model": "card_payment/0001",
+                "fraudstream-run": headers["fraudstream-run"],
                 **traced,
             }
     assert sum("traceparent" in headers_of(m) for m in played.decisions) == GOOD  # Java sent none
+    runs = {headers_of(m)["fraudstream-run"] for m in [*played.decisions, *played.alerts]}
+    assert [partitions_of(run) for run in runs] == [{0, 1, 2}]
+    assert sorted(json.loads(m.value())["sequence"] for m in played.decisions) == list(range(GOOD + 3))
 
 
 def test_transactions_of_javas_console_producer_are_decided(played: Played) -> None:
@@ -214,7 +219,7 @@ def test_the_pages_say_that_the_worker_lives_serves_and_what_it_did(played: Play
     assert (status, json.loads(ready)) == (
         200,
         {"ready": True, "live": True, "model": "card_payment/0001", "partitions": 3}
-        | {"replay_left": {"0": 0, "1": 0, "2": 0}},
+        | {"replay_left": {"0": 0, "1": 0, "2": 0}, "features_cold": 0, "warm_at": None},
     )
     eventually(lambda: played.worker.metrics()["fraudstream_lag_messages"] == 0, 10, "the lag is 0")
     metrics = played.worker.metrics()
@@ -259,15 +264,15 @@ def test_tailing_ends_when_no_alert_comes_for_a_while(played: Played) -> None:
     assert (ended.code, ended.out) == (0, "")
 
 
-def uninterrupted(world: TinyWorld, rows: list[dict[str, Any]]) -> dict[str, bytes | None]:
-    """Return the decisions' bytes of a worker that never stopped, by transaction."""
+def uninterrupted(world: TinyWorld, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the decisions of a worker that never stopped, by transaction."""
     run = start(world, as_messages(rows)).to_the_end()
-    return {row["transaction_id"]: m.value() for row, m in zip(rows, run.sent("decisions"), strict=True)}
+    return {row["transaction_id"]: contents(m) for row, m in zip(rows, run.sent("decisions"), strict=True)}
 
 
-def by_transaction(messages: list[Message]) -> dict[str, bytes]:
-    """Return the decisions' bytes by transaction; fails on one that is decided twice."""
-    found = {json.loads(m.value())["transaction_id"]: m.value() for m in messages}
+def by_transaction(messages: list[Message]) -> dict[str, dict[str, Any]]:
+    """Return the decisions by transaction; fails on one that is decided twice."""
+    found = {json.loads(m.value())["transaction_id"]: contents(m) for m in messages}
     assert len(found) == len(messages)
     return found
 
@@ -312,11 +317,11 @@ def test_after_a_crash_nothing_is_undecided_and_what_comes_twice_is_the_same(
         assert last.stop() == 0
 
         decisions = deployment.read("decisions")
-        contents = {headers_of(m)["ce_id"]: m.value() for m in decisions}
-        repeated = [m for m in decisions if contents[headers_of(m)["ce_id"]] != m.value()]
-        assert repeated == []
-        assert len(decisions) > len(contents) == wanted  # some were in flight when it crashed
-        told = {json.loads(value)["transaction_id"]: value for value in contents.values()}
+        by_id = {headers_of(m)["ce_id"]: contents(m) for m in decisions}
+        differing = [m for m in decisions if by_id[headers_of(m)["ce_id"]] != contents(m)]
+        assert differing == []
+        assert len(decisions) > len(by_id) == wanted  # some were in flight when it crashed
+        told = {said["transaction_id"]: said for said in by_id.values()}
         assert told == uninterrupted(tiny_world, tiny_world.rows)
 
 
@@ -396,8 +401,8 @@ def test_a_worker_waits_for_its_broker_and_outlives_its_restart_without_a_loss(
         assert worker.stop() == 0
         assert "Traceback" not in worker.log_text()
 
-        contents = {json.loads(m.value())["transaction_id"]: m.value() for m in deployment.read("decisions")}
-        assert contents == uninterrupted(tiny_world, tiny_world.rows)
+        said = [contents(m) for m in deployment.read("decisions")]
+        assert {one["transaction_id"]: one for one in said} == uninterrupted(tiny_world, tiny_world.rows)
 
 
 def test_a_second_worker_takes_over_partitions_and_none_is_lost(

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from fraudstream.bus.base import Headers, Positions
-from fraudstream.bus.memory import MemoryMessage, MemorySink, MemorySource
+from fraudstream.bus.files import LABEL_COLUMNS, read_table
+from fraudstream.bus.memory import MemoryMessage, MemoryReader, MemorySink, MemorySource
 from fraudstream.errors import BusError
 from fraudstream.features import FeatureEngine, build_catalog
 from fraudstream.metrics import WorkerMetrics
@@ -18,8 +20,10 @@ from fraudstream.records import Alert, Decision
 from fraudstream.registry import Registry
 from fraudstream.scoring import Model, Pipeline, Policy
 from fraudstream.settings import Settings
-from fraudstream.stream.worker import Worker
+from fraudstream.stream.worker import Ends, Worker
 from tests.worlds import TinyWorld
+
+RUN = "1704067200000-01234567/0"
 
 
 @dataclass
@@ -33,6 +37,7 @@ class Running:
     settings: Settings
     source: MemorySource
     sink: MemorySink
+    labels: MemoryReader
     worker: Worker
     metrics: WorkerMetrics = field(repr=False)
 
@@ -47,16 +52,21 @@ class Running:
         """Return the messages of `decisions`, `alerts` or `dlq`, oldest first."""
         return self.sink.sent.get(getattr(self.settings.topics, topic), [])
 
+    def log(self) -> list[dict[str, Any]]:
+        """Return the rows of the feature log."""
+        tables = [pa.ipc.open_stream(m.value()).read_all() for m in self.sent("features")]
+        return [row for table in tables for row in table.to_pylist()]
+
     def decisions(self) -> list[Decision]:
         return [msgspec.json.decode(m.value() or b"", type=Decision) for m in self.sent("decisions")]
 
     def alerts(self) -> list[Alert]:
         return [msgspec.json.decode(m.value() or b"", type=Alert) for m in self.sent("alerts")]
 
-    def by_id(self) -> dict[str, bytes | None]:
-        """Return each decision's bytes by the id of its message; fails on an id that comes twice."""
-        found = {ce_id(message): message.value() for message in self.sent("decisions")}
-        assert len(found) == len(self.sent("decisions"))
+    def by_id(self, topic: str = "decisions") -> dict[str, dict[str, Any]]:
+        """Return each decision's contents by the id of its message; fails on an id that comes twice."""
+        found = {ce_id(message): contents(message) for message in self.sent(topic)}
+        assert len(found) == len(self.sent(topic))
         return found
 
 
@@ -87,6 +97,8 @@ def start(
     world: TinyWorld,
     source: MemorySource | Sequence[MemoryMessage],
     sink: MemorySink | None = None,
+    labels: MemoryReader | None = None,
+    run: str = RUN,
     **overrides: Any,
 ) -> Running:
     """Make a worker with the world's model; `worker__batch_rows_max=7` replaces a setting."""
@@ -97,16 +109,16 @@ def start(
     policy = Policy(tuple(settings.outcomes), settings.decisions.otherwise)
     if not isinstance(source, MemorySource):
         source = MemorySource(source)
-    sink, metrics = sink or MemorySink(), WorkerMetrics()
+    sink, labels, metrics = sink or MemorySink(), labels or MemoryReader(), WorkerMetrics()
     worker = Worker(
         settings,
-        lambda: FeatureEngine(catalog, settings.state),
+        lambda: FeatureEngine(catalog, settings.state, settings.labels.grace_ms),
         lambda engine: Pipeline(engine, model, policy),
-        source,
-        sink,
+        Ends(source, sink, labels),
         metrics,
+        lambda partitions: run,
     )
-    return Running(settings, source, sink, worker, metrics)
+    return Running(settings, source, sink, labels, worker, metrics)
 
 
 def as_messages(rows: Sequence[Mapping[str, Any]], headers: Headers | None = None) -> list[MemoryMessage]:
@@ -117,12 +129,27 @@ def as_messages(rows: Sequence[Mapping[str, Any]], headers: Headers | None = Non
     ]
 
 
+def label_messages(world: TinyWorld) -> list[MemoryMessage]:
+    """Return the world's labels, those of its history included, as the messages of one partition."""
+    return [
+        MemoryMessage(json.dumps(label).encode(), b"key", None, 0, i)
+        for i, label in enumerate(read_table(world.labels, LABEL_COLUMNS).to_pylist())
+    ]
+
+
 def spread(messages: Sequence[MemoryMessage], partitions: int) -> list[MemoryMessage]:
     """Deal messages out to several partitions in turn."""
     return [
         MemoryMessage(m.value(), m.key(), m.headers(), i % partitions, i // partitions, m.timestamp()[1])
         for i, m in enumerate(messages)
     ]
+
+
+def contents(message: Any) -> dict[str, Any]:
+    """Return what a decision or an alert says, without its place in the order of serving."""
+    plain: dict[str, Any] = json.loads(message.value())
+    assert plain.pop("sequence") >= 0
+    return plain
 
 
 def header(message: MemoryMessage, name: str) -> str:

@@ -10,11 +10,24 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
-from fraudstream.bus.memory import MemoryMessage, MemorySource
+from fraudstream.bus.memory import MemoryMessage, MemoryReader, MemorySource
 from fraudstream.clock import iso
 from fraudstream.errors import BusError, DeadLetterLimitError
+from fraudstream.training.replay import ReplayPlan
 from fraudstream.training.run import replay_files
-from tests.stream.running import BrokenSink, MovingSource, Running, as_messages, ce_id, header, spread, start
+from tests.stream.running import (
+    RUN,
+    BrokenSink,
+    MovingSource,
+    Running,
+    as_messages,
+    ce_id,
+    contents,
+    header,
+    label_messages,
+    spread,
+    start,
+)
 from tests.worlds import TinyWorld, ignore
 
 CE_HEADERS = {
@@ -22,6 +35,7 @@ CE_HEADERS = {
     "ce_source": "fraudstream",
     "content-type": "application/json",
     "fraudstream-model": "card_payment/0001",
+    "fraudstream-run": RUN,
 }
 
 
@@ -42,6 +56,7 @@ def test_a_decision_carries_the_key_the_position_and_the_model_of_its_transactio
 ) -> None:
     messages = uninterrupted.sent("decisions")
     assert [m.key() for m in messages] == [row["card_id"].encode() for row in tiny_world.rows]
+    assert [d.sequence for d in uninterrupted.decisions()] == list(range(len(messages)))
     assert [ce_id(m) for m in messages] == [f"fraud.transactions/0/{i}" for i in range(len(messages))]
     for name, value in {**CE_HEADERS, "ce_type": "fraudstream.decision.v1"}.items():
         assert {header(m, name) for m in messages} == {value}
@@ -51,8 +66,10 @@ def test_a_decision_carries_the_key_the_position_and_the_model_of_its_transactio
 def test_decisions_are_bit_for_bit_those_of_a_replay_whatever_the_batches(
     tiny_world: TinyWorld, tmp_path: Path, batch_rows_max: int
 ) -> None:
-    run = start(tiny_world, as_messages(tiny_world.rows), worker__batch_rows_max=batch_rows_max).to_the_end()
-    replay_files(tiny_world.settings, tiny_world.live, tmp_path / "replay.parquet", None, False, ignore)
+    labels, messages = MemoryReader(label_messages(tiny_world)), as_messages(tiny_world.rows)
+    run = start(tiny_world, messages, labels=labels, worker__batch_rows_max=batch_rows_max).to_the_end()
+    plan = ReplayPlan(tiny_world.live, tmp_path / "replay.parquet", tiny_world.labels)
+    replay_files(tiny_world.settings, plan, ignore)
     replayed = pq.read_table(
         tmp_path / "replay.parquet",
         columns=["transaction_id", "event_time_ms", "outcome", "score", "risk_points"],
@@ -87,7 +104,8 @@ def test_an_alert_says_what_its_decision_says_and_stands_for_the_same_transactio
         assert {name: msgspec.to_builtins(alert)[name] for name in decision} == decision
         assert alert.amount == row["amount"]
         assert alert.currency == row["currency"]
-        assert alert.entities == {"card": row["card_id"], "merchant": row["merchant_id"]}
+        named = {"card": row["card_id"], "merchant": row["merchant_id"], "device": row["device_id"]}
+        assert alert.entities == {kind: text for kind, text in named.items() if text is not None}
     for name, value in {**CE_HEADERS, "ce_type": "fraudstream.alert.v1"}.items():
         assert {header(m, name) for m in uninterrupted.sent("alerts")} == {value}
 
@@ -209,10 +227,8 @@ def test_messages_served_before_are_replayed_silently_and_the_rest_decided_as_if
 
     expected = {f"fraud.transactions/0/{i}" for i in range(served, len(messages))}
     assert run.by_id() == {key: value for key, value in uninterrupted.by_id().items() if key in expected}
-    alerts = {ce_id(m): m.value() for m in uninterrupted.sent("alerts")}
-    assert {ce_id(m): m.value() for m in run.sent("alerts")} == {
-        key: value for key, value in alerts.items() if key in expected
-    }
+    alerts = uninterrupted.by_id("alerts")
+    assert run.by_id("alerts") == {key: value for key, value in alerts.items() if key in expected}
     assert run.worker.pipeline.engine.dump() == uninterrupted.worker.pipeline.engine.dump()
     assert metric(run, "fraudstream_replayed_total") == served
     assert metric(run, "fraudstream_transactions_total") == len(messages) - served
@@ -272,10 +288,11 @@ def test_partitions_lost_before_their_commit_are_decided_again_with_the_same_ids
     source.rebalance(committed)
     run.to_the_end()
 
-    sent = [(ce_id(m), m.value()) for m in run.sent("decisions")]
+    sent = [(ce_id(m), contents(m)) for m in run.sent("decisions")]
     assert len(sent) == len(tiny_world.rows) + 400 - committed.get(0, 0)
     assert dict(sent) == uninterrupted.by_id()
-    assert len(set(sent)) == len(tiny_world.rows)
+    assert [d.sequence for d in run.decisions()] == [*range(400), *range(len(sent) - 400)]
+    assert all(uninterrupted.by_id()[key] == said for key, said in sent)
 
 
 def test_the_worker_stops_before_a_topic_drains_into_the_dead_letters(tiny_world: TinyWorld) -> None:
@@ -331,6 +348,32 @@ def test_a_late_transaction_is_decided_and_flagged(tiny_world: TinyWorld) -> Non
     flagged = [d for d in run.to_the_end().decisions() if d.flags]
     assert [(d.transaction_id, d.flags) for d in flagged] == [("late", ("late",))]
     assert metric(run, "fraudstream_flagged_total", flag="late") == 1
+
+
+def test_a_feature_that_reaches_behind_the_known_history_is_cold_until_it_does_not(
+    tiny_world: TinyWorld,
+) -> None:
+    rows = [dict(row) for row in tiny_world.rows[:300]]
+    run = start(tiny_world, as_messages(rows[:200]), state__complete_from="")
+    assert run.worker.warmth() == {"features_cold": len(stateful(run)), "warm_at": None}
+    while run.worker.step():
+        pass
+    warmth = run.worker.warmth()
+    longest_ms = 37 * 86_400_000  # merchant_fraud_count_30d_lag7d
+    assert warmth["warm_at"] == iso(rows[0]["event_time"] + longest_ms)
+    assert 0 < int(str(warmth["features_cold"])) < len(stateful(run))
+    assert run.worker.progress()["features_cold"] == warmth["features_cold"]
+    assert {d.flags for d in run.decisions()} == {("cold",)}
+    assert metric(run, "fraudstream_flagged_total", flag="cold") == 200
+
+    rows[-1]["event_time"] = rows[0]["event_time"] + longest_ms
+    warm = start(tiny_world, as_messages([rows[0], rows[-1]]), state__complete_from="").to_the_end()
+    assert warm.worker.warmth() == {"features_cold": 0, "warm_at": None}
+    assert [d.flags for d in warm.decisions()] == [("cold",), ()]
+
+
+def stateful(run: Running) -> list[str]:
+    return [f.name for f in run.worker.pipeline.engine.catalog.features if f.entity != "event"]
 
 
 def metric(run: Running, name: str, **labels: str) -> float | None:

@@ -12,12 +12,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from fraudstream.bus.files import Labels, read_labels
 from fraudstream.errors import ConfigError, ModelError
-from fraudstream.features import FeatureEngine, build_catalog
+from fraudstream.features import build_catalog
 from fraudstream.registry import verify_bundle
 from fraudstream.settings import Settings
 from fraudstream.simulate import DAY_MS
-from fraudstream.training.dataset import Dataset, dataset_as_of, labels_as_of
+from fraudstream.training.dataset import Dataset, dataset_as_of
+from fraudstream.training.replay import new_engine
 from fraudstream.training.run import train_from_files
 from fraudstream.training.train import Windows
 from tests.worlds import DAYS, LIVE_MS, START_MS, TinyWorld, ignore, write_rows, write_table
@@ -162,17 +164,18 @@ def test_without_an_instant_it_is_when_the_newest_transaction_is_mature(
 
 def test_the_features_of_a_dataset_are_those_of_the_engine(tiny_world: TinyWorld) -> None:
     window = (START_MS + 20 * DAY_MS, START_MS + 22 * DAY_MS)
-    data = dataset_of(tiny_world, window, {})
-    every = dataset_of(tiny_world, (START_MS, LIVE_MS), {})
+    known = read_labels(tiny_world.labels).as_of(LIVE_MS)
+    data = dataset_of(tiny_world, window, known)
+    every = dataset_of(tiny_world, (START_MS, LIVE_MS), known)
     cut = every.between(*window)
     assert data.X.tobytes() == cut.X.tobytes()
     assert data.time_ms.tolist() == cut.time_ms.tolist()
     assert window[0] <= data.time_ms.min() <= data.time_ms.max() < window[1]
 
 
-def dataset_of(world: TinyWorld, window_ms: tuple[int, int], labels: dict[str, bool]) -> Dataset:
+def dataset_of(world: TinyWorld, window_ms: tuple[int, int], labels: Labels) -> Dataset:
     catalog = build_catalog(world.settings.features, world.settings.event)
-    engine = FeatureEngine(catalog, world.settings.state)
+    engine = new_engine(world.settings, catalog)
     return dataset_as_of(world.transactions, labels, engine, window_ms, ignore)
 
 
@@ -194,14 +197,14 @@ def test_the_latest_label_known_at_the_instant_counts(tmp_path: Path) -> None:
         ],
         tmp_path / "labels.ndjson",
     )
-    assert labels_as_of(path, 40) == {
+    assert read_labels(path).as_of(40).latest() == {
         "reversed": False,
         "reversed later": True,
         "known just then": True,
         "twice": True,
     }
-    assert labels_as_of(path, 50)["reversed later"] is False
-    assert labels_as_of(path, 4) == {}
+    assert read_labels(path).as_of(50).latest()["reversed later"] is False
+    assert read_labels(path).as_of(4).latest() == {}
 
 
 def test_a_reversed_fraud_is_legitimate_in_the_dataset(tiny_world: TinyWorld, tmp_path: Path) -> None:
@@ -210,8 +213,8 @@ def test_a_reversed_fraud_is_legitimate_in_the_dataset(tiny_world: TinyWorld, tm
         [label(rows[0], "fraud", 10), label(rows[1], "fraud", 10), label(rows[1], "legit", 20)],
         tmp_path / "labels.ndjson",
     )
-    before = dataset_of(tiny_world, (START_MS, START_MS + DAY_MS), labels_as_of(path, 15))
-    after = dataset_of(tiny_world, (START_MS, START_MS + DAY_MS), labels_as_of(path, 25))
+    before = dataset_of(tiny_world, (START_MS, START_MS + DAY_MS), read_labels(path).as_of(15))
+    after = dataset_of(tiny_world, (START_MS, START_MS + DAY_MS), read_labels(path).as_of(25))
     assert before.fraud[:3].tolist() == [True, True, False]
     assert after.fraud[:3].tolist() == [True, False, False]
 
@@ -260,6 +263,11 @@ def test_an_instant_before_all_transactions_is_said_in_one_line(
         ([{"transaction_id": "a", "label": "fraud"}], "has no column known_at"),
         ([{"transaction_id": "a", "label": "fraud", "known_at": "soon"}], "labels.ndjson"),
         ([label("a", "fraud", 1), {"transaction_id": "a", "label": None, "known_at": 1}], "None"),
+        (
+            [label("a", "fraud", 1), {"transaction_id": None, "label": "fraud", "known_at": 1}],
+            "transaction_id",
+        ),
+        ([label("a", "fraud", 1), {"transaction_id": "a", "label": "fraud"}], "known_at"),
     ],
 )
 def test_labels_that_are_none_are_refused_by_file_and_value(
@@ -267,7 +275,7 @@ def test_labels_that_are_none_are_refused_by_file_and_value(
 ) -> None:
     path = write_rows(rows, tmp_path / "labels.ndjson")
     with pytest.raises(ConfigError) as refused:
-        labels_as_of(path, LIVE_MS)
+        read_labels(path)
     assert said in str(refused.value)
     assert str(path) in str(refused.value)
 

@@ -1,0 +1,169 @@
+"""A batch's way from rows in event order to what is sent, and into the state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fraudstream.batch import Int64, TransactionBatch, UInt64
+from fraudstream.features import FeatureEngine, Observed
+from fraudstream.features.engine import FLAG_NAMES
+from fraudstream.features.repeats import FirstDecisions
+from fraudstream.metrics import WorkerMetrics
+from fraudstream.scoring import Pipeline, Scored
+from fraudstream.scoring.fingerprint import fingerprints
+from fraudstream.stream.featurelog import FeatureLog
+from fraudstream.stream.publish import Publisher, Serving
+
+Lap = Callable[[str], None]
+MODEL = 0  # number of the model that decides; there is one
+
+
+def absorb(engine: FeatureEngine, batch: TransactionBatch) -> None:
+    """Take a batch into the state silently; what is repeated changes nothing."""
+    told = engine.recognise(batch)
+    engine.absorb(batch.take(told.fresh) if told.repeats else batch)
+
+
+class Server:
+    """Decides rows, sends what was decided, and numbers it.
+
+    Attributes:
+        pipeline: engine, model and policy; another one when the state is rebuilt.
+        run: the name of this state's life, see `runs`.
+
+    Args:
+        feature_log: takes the features that were scored; None: nobody wants them.
+        reasons_max: reasons an alert.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        publisher: Publisher,
+        feature_log: FeatureLog | None,
+        metrics: WorkerMetrics,
+        reasons_max: int,
+    ) -> None:
+        self.pipeline = pipeline
+        self.run = ""
+        self._publisher = publisher
+        self._feature_log = feature_log
+        self._metrics = metrics
+        self._reasons_max = reasons_max
+        self._sequence = 0
+
+    def begin(self, pipeline: Pipeline, run: str) -> None:
+        """Go on with another state."""
+        self.pipeline = pipeline
+        self.run = run
+        self._sequence = 0
+        self._publisher.begin(run)
+
+    def serve(
+        self, batch: TransactionBatch, old: npt.NDArray[np.bool_], messages: Sequence[Any], lap: Lap
+    ) -> None:
+        """Take rows into the state and decide them.
+
+        Args:
+            batch: in event order.
+            old: which rows were served before and only change the state, [n].
+            messages: those that the batch was decoded from.
+            lap: told of each stage behind it.
+        """
+        self._metrics.replayed.inc(int(old.sum()))
+        if old.all():
+            absorb(self.pipeline.engine, batch)
+            lap("features")
+            return
+        told = self.pipeline.engine.recognise(batch)
+        fresh = batch.take(told.fresh) if told.repeats else batch
+        observed = self.pipeline.engine.observe(fresh)
+        rows = told.fresh
+        if old.any():
+            new = np.flatnonzero(~old[rows])
+            fresh, observed, rows = fresh.take(new), Observed(observed.X[new], observed.flags[new]), rows[new]
+        lap("features")
+        scored = self.pipeline.score(fresh, observed)
+        first = self.pipeline.remember(told.entries[rows], scored, MODEL)
+        lap("score")
+        if len(fresh):
+            self._decide(scored, messages, lap)
+        again = np.array([row for row, _ in told.repeats if not old[row]], np.int64)
+        if len(again):
+            known = _first_of(again, told.entries, self.pipeline.engine, (rows, first))
+            self._decide_again(batch.take(again), told.entries[again], known, messages, lap)
+
+    def _decide(self, scored: Scored, messages: Sequence[Any], lap: Lap) -> None:
+        explanations = self.pipeline.explain(scored, self._reasons_max)
+        lap("explain")
+        fresh = scored.batch
+        serving = self._numbered(fingerprints(scored.X), np.full(len(fresh), MODEL, np.int64))
+        self._publisher.decisions(scored, serving, messages)
+        self._publisher.alerts(scored, serving, explanations, messages)
+        if self._feature_log is not None:
+            self._feature_log.write(fresh, scored.X, serving.sequence, self.run)
+        self._count(scored)
+        lap("produce")
+
+    def _decide_again(
+        self,
+        batch: TransactionBatch,
+        entries: UInt64,
+        known: FirstDecisions,
+        messages: Sequence[Any],
+        lap: Lap,
+    ) -> None:
+        again = self.pipeline.decide_again(batch, entries, known, MODEL)
+        lap("score")
+        hashes = [
+            "" if recalled else hashed
+            for recalled, hashed in zip(again.recalled.tolist(), fingerprints(again.scored.X), strict=True)
+        ]
+        serving = self._numbered(hashes, again.model)
+        self._publisher.decisions(again.scored, serving, messages)
+        if self._feature_log is not None:
+            for row in np.flatnonzero(~again.recalled).tolist():
+                one = slice(row, row + 1)
+                part = batch.part(row, row + 1)
+                self._feature_log.write(part, again.scored.X[one], serving.sequence + row, self.run)
+        self._count(again.scored)
+        lap("produce")
+
+    def _numbered(self, hashes: list[str], model: Int64) -> Serving:
+        serving = Serving(hashes, self._sequence, model)
+        self._sequence += len(hashes)
+        return serving
+
+    def _count(self, scored: Scored) -> None:
+        metrics, names = self._metrics, self.pipeline.policy.names
+        metrics.transactions.inc(len(scored.batch))
+        for i, number in enumerate(np.bincount(scored.decided, minlength=len(names)).tolist()):
+            metrics.decisions.labels(names[i]).inc(number)
+        metrics.alerts.inc(int(scored.alerting.sum()))
+        if scored.flag_bits.any():
+            for bit, name in FLAG_NAMES.items():
+                if number := int(np.count_nonzero(scored.flag_bits & bit)):
+                    metrics.flagged.labels(name).inc(number)
+
+
+def _first_of(
+    again: Int64, entries: UInt64, engine: FeatureEngine, here: tuple[Int64, FirstDecisions]
+) -> FirstDecisions:
+    """Return the first decisions of the repeated rows of a batch.
+
+    Args:
+        again: positions of the repeated rows; entries: [n] of all rows.
+        here: positions of those decided in this batch, and how: it may be longer than what is remembered.
+    """
+    known = engine.repeats.recall(entries[again])
+    rows, first = here
+    for i, row in enumerate(again.tolist()):
+        same = np.flatnonzero((entries[rows] == entries[row]) & (rows < row))
+        if len(same):
+            for column, decided in zip(known, first, strict=True):
+                column[i] = decided[same[-1]]
+    return known
