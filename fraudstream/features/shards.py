@@ -4,7 +4,8 @@
     8 bytes  length of the head, then the head: JSON with layout, codes, and the words of each stage
     8 bytes  check sum (CRC-32) of head and words, then the words
 
-Codes of categories are numbered by each engine for itself, so they travel along and are translated.
+Codes of categories are numbered by each engine for itself, so they travel along and are translated. Labels that wait,
+and the ids that were seen, are the engine's, not a shard's: they travel in a snapshot.
 """
 
 from __future__ import annotations

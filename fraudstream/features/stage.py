@@ -74,23 +74,31 @@ class Stage:
     def clear(self) -> None:
         """Forget everything."""
         self._headers = Region(_HEADERS_MIN * HEADER_WIDTH)
-        self._arenas = [Region(_WORDS_MIN) for _ in range(SHARDS)]
-        self._allocators = [new_allocator() for _ in range(SHARDS)]
+        self._arenas: dict[int, Region] = {}  # of the shards that have had an entity
+        self._allocators = dict.fromkeys(range(SHARDS), _NO_ARENA)
         self._shards = np.zeros((SHARDS, 3), np.int64)
+        self._shards[:, S_LENGTH], self._shards[:, S_USED] = len(_NO_TABLE), len(_NO_TABLE)  # empty, and full
         self._counts = np.array([0, 0, -1, 0], np.int64)
         self._stores = np.zeros((SHARDS, STORE_WORDS), np.int64)
         self._at = address_of(self._stores)
         for shard in range(SHARDS):
             self._locate(shard)
-            grow_table(self._store(shard), shard)
 
     def _locate(self, shard: int) -> None:
         """Note where a shard's memory is; called again whenever it has moved."""
-        words, headers = self._arenas[shard].words, self._headers.words
+        words = self._arenas[shard].words if shard in self._arenas else _NO_TABLE
+        headers = self._headers.words
         self._stores[shard, : STORE_WORDS - 1] = block_of(
             [words, len(words), headers, len(headers) // HEADER_WIDTH, self._allocators[shard], self._shards,
              self._counts]
         )  # fmt: skip
+
+    def _open(self, shard: int) -> None:
+        """Give a shard its arena, and in it a table."""
+        self._arenas[shard], self._allocators[shard] = Region(_WORDS_MIN), new_allocator()
+        self._shards[shard] = 0
+        self._locate(shard)
+        grow_table(self._store(shard), shard)
 
     def _store(self, shard: int) -> int:
         return self._at + 8 * STORE_WORDS * shard
@@ -108,7 +116,7 @@ class Stage:
     @property
     def bytes_used(self) -> int:
         """Return the bytes of headers, tables, rows and indexes, free chunks included."""
-        arenas = sum(int(allocator[BUMP]) for allocator in self._allocators)
+        arenas = sum(int(allocator[BUMP]) for allocator in self._allocators.values())
         return 8 * (arenas + int(self._counts[C_HEADERS]) * HEADER_WIDTH)
 
     @property
@@ -232,6 +240,9 @@ class Stage:
                 for shard in range(SHARDS):
                     self._locate(shard)
             shard = int(entities[done] >> SHARD_BITS)
+            if shard not in self._arenas:
+                self._open(shard)
+                continue
             length = int(self._shards[shard, S_LENGTH])
             if (self._shards[shard, S_USED] + 1) * 4 > length * 3:
                 self._grow(shard, 4 * length)
@@ -263,3 +274,5 @@ class Stage:
 
 
 _NO_BITS = np.empty(0, np.uint16)
+_NO_TABLE = np.zeros(16, np.int64)  # what a shard without an arena shows: an empty table
+_NO_ARENA = new_allocator()

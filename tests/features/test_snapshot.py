@@ -104,7 +104,8 @@ def test_shards_that_are_saved_dropped_and_loaded_again_leave_the_same_features(
 def test_an_engine_takes_the_shards_of_another_in_the_place_of_its_own(
     world: World, sizes: list[int], stop: int
 ) -> None:
-    """The other has come as far in the stream, but with amounts and cards of its own."""
+    """The other has come as far in the stream, but with cards of its own. Labels are the engine's, not a shard's."""
+    world = replace(world, told=())
     taken = steps(world, sizes)
     owner, taker = new_engine(world), new_engine(world)
     served(owner, taken[:stop])
