@@ -79,8 +79,9 @@ class FeatureEngine:
         self._hashed: tuple[list[str], UInt64] = ([], np.empty(0, np.uint64))
         self.codes = {name: Codes() for name in categories}
         self._event_features = catalog.of_entity(EVENT)
+        reaches = np.array([0 if f.entity == EVENT else f.reach_ms for f in catalog.features], np.int64)
         self._reaches = [
-            (f.reach_ms, column) for column, f in enumerate(catalog.features) if f.entity != EVENT
+            (int(reach), np.flatnonzero(reaches == reach)) for reach in np.unique(reaches) if reach
         ]
         self._reach_ms = max((reach_ms for reach_ms, _ in self._reaches), default=0)
         labelled = [stage for stage in self.stages if stage.labelled]
@@ -116,9 +117,8 @@ class FeatureEngine:
         if self.history_from_ms is None:
             return [f.name for f in self.catalog.features if f.entity != EVENT]
         known_ms = self.watermark_ms - self.history_from_ms
-        return [
-            self.catalog.features[column].name for reach_ms, column in self._reaches if reach_ms > known_ms
-        ]
+        cold = [column for reach_ms, columns in self._reaches if reach_ms > known_ms for column in columns]
+        return [self.catalog.features[column].name for column in sorted(cold)]
 
     def bytes_used(self) -> int:
         """Return the bytes of all state."""
@@ -217,9 +217,12 @@ class FeatureEngine:
         history_ms = BEFORE_ALL_MS if self.history_from_ms is None else self.history_from_ms
         if not len(batch) or int(batch.time_ms.min()) - self._reach_ms >= history_ms:
             return
-        for reach_ms, column in self._reaches:
+        for reach_ms, columns in self._reaches:
             cold = batch.time_ms - reach_ms < history_ms
-            X[cold, column] = np.nan
+            if cold.all():
+                X[:, columns] = np.nan
+            elif cold.any():
+                X[np.ix_(np.flatnonzero(cold), columns)] = np.nan
             flags[cold] |= FLAG_COLD
 
 
