@@ -20,7 +20,7 @@ from fraudstream.features.repeats import Recognised, Repeats
 from fraudstream.features.shards import pack_shard, unpack_shard
 from fraudstream.features.stage import Stage
 from fraudstream.features.table import SHARDS
-from fraudstream.settings import BEFORE_ALL_MS, StateSettings
+from fraudstream.settings import StateSettings
 
 _DAY_MS = 86_400_000
 FLAG_COLD, FLAG_REPEATED = np.uint8(8), np.uint8(16)
@@ -172,7 +172,7 @@ class FeatureEngine:
             columns.know(self.catalog.event.id, self._hashes_of(batch.ids))
         if not len(batch):
             return columns
-        if self.history_from_ms is None:
+        if keep and self.history_from_ms is None:
             self.history_from_ms = int(batch.time_ms[0])
         entities = [columns.entity(stage.key_fields) for stage in self.stages]
         self.lap("texts")
@@ -214,8 +214,10 @@ class FeatureEngine:
 
     def _blank_cold(self, batch: TransactionBatch, X: Float64, flags: npt.NDArray[np.uint8]) -> None:
         """Take back what windows say that reach behind the known history: not known is not zero."""
-        history_ms = BEFORE_ALL_MS if self.history_from_ms is None else self.history_from_ms
-        if not len(batch) or int(batch.time_ms.min()) - self._reach_ms >= history_ms:
+        if not len(batch):
+            return
+        history_ms = int(batch.time_ms[0]) if self.history_from_ms is None else self.history_from_ms
+        if int(batch.time_ms.min()) - self._reach_ms >= history_ms:
             return
         for reach_ms, columns in self._reaches:
             cold = batch.time_ms - reach_ms < history_ms

@@ -320,14 +320,14 @@ def observe(stores, plan, scratch, slots, batch, marks, bounds, start):  # type:
 
     Args:
         slots: [n] headers of the rows' entities.
-        bounds: (rows_max, lateness_ms, newest time of all rows before the batch).
+        bounds: (rows_max, or 0 to read only; lateness_ms; newest time of all rows before the batch).
 
     Returns:
         The row and the mark to go on from: n and m, or where the arena must grow first.
     """
     rows_max, lateness_ms, watermark_ms = bounds
     row, mark = start
-    for i in range(row):
+    for i in range(row if rows_max > 0 else 0):
         watermark_ms = max(watermark_ms, batch_time(batch, i))
     while row < len(slots):
         while mark < mark_count(marks) and mark_row(marks, mark) <= row:
@@ -343,7 +343,8 @@ def observe(stores, plan, scratch, slots, batch, marks, bounds, start):  # type:
             fetch_ends(stores, plan, slots[row + ENDS_AHEAD], batch, row + ENDS_AHEAD)
         slot, time_ms = slots[row], batch_time(batch, row)
         idle_ms = _tile_of(plan, watermark_ms) - shape(plan, P_REACH_MS) - lateness_ms
-        watermark_ms = max(watermark_ms, time_ms)
+        if rows_max > 0:  # a row that is only looked at moves no stream
+            watermark_ms = max(watermark_ms, time_ms)
         if slot < 0:
             for o in range(number_of(plan, D_OPS)):
                 put_feature(batch, row, op_at(plan, o, OP_OUT), np.nan)
@@ -379,3 +380,12 @@ def sweep(stores, plan, span, idle_ms):  # type: ignore[no-untyped-def]
             store = store_of(stores, header(stores, slot, H_HASH))
             forget_rows(store, plan, slot)
             remove(store, slot)
+
+
+@compiled
+def let_go(stores, plan, slots):  # type: ignore[no-untyped-def]
+    """Let go of entities, each named once."""
+    for slot in slots:
+        store = store_of(stores, header(stores, slot, H_HASH))
+        forget_rows(store, plan, slot)
+        remove(store, slot)

@@ -63,7 +63,6 @@ class Stage:
         self._plan = plan_block(self.plan)
         self._silent = plan_block(self.plan._replace(ops=self.plan.ops[:0]))
         self.labelled = self.planned.labelled
-        self._id_field = catalog.event.id
         self._settings = settings
         self._scratch = scratch_block(
             len(self.plan.windows), len(self.plan.slots), len(self.plan.text_slots), len(self.plan.hour_slots)
@@ -146,6 +145,7 @@ class Stage:
         """
         batch, n = columns.batch, len(columns.batch)
         X, flags = out
+        known = self._known(entities) if not keep else None
         slots = self._slots(entities)
         stored = np.zeros(n, np.uint8)
         values = np.empty((n, len(self.planned.measures)), np.int64)
@@ -170,7 +170,10 @@ class Stage:
                 break
             self._make_room(int(slots[done[0]]))
         del marked
-        self._sweep(max(watermark_ms, int(batch.time_ms.max())), _SWEPT_A_ROW * n)
+        if known is None:
+            self._sweep(max(watermark_ms, int(batch.time_ms.max())), _SWEPT_A_ROW * n)
+        else:
+            kernels.let_go(self._at, address_of(self._plan), np.unique(slots[(known < 0) & (slots >= 0)]))
         return stored
 
     def pack(self, shard: int) -> Int64:
@@ -228,7 +231,14 @@ class Stage:
         self._arenas[shard], self._allocators[shard] = arena, allocator
         self._locate(shard)
 
+    def _known(self, entities: UInt64) -> Int64:
+        """Return the header of each entity, [n]; -1 where there is none."""
+        slots = np.empty(len(entities), np.int64)
+        find(self._at, entities, slots)
+        return slots
+
     def _slots(self, entities: UInt64) -> Int64:
+        """Return the header of each entity, [n], a new one if need be."""
         slots = np.empty(len(entities), np.int64)
         done = 0
         while True:
@@ -250,9 +260,7 @@ class Stage:
 
     def _marks(self, marks: list[tuple[Marking, int, int]]) -> tuple[Int64, list[Int64]]:
         """Return the block of the marks, and the arrays that it names."""
-        hashes = np.array([entity for _, entity, _ in marks], np.int64).view(np.uint64)
-        slots = np.empty(len(marks), np.int64)
-        find(self._at, hashes, slots)
+        slots = self._known(np.array([entity for _, entity, _ in marks], np.int64).view(np.uint64))
         keys = np.array([mark.id_hash for mark, _, _ in marks], np.uint64).view(np.int64) >> 16
         keys[keys == 0] = 1
         rows, sources, times, signs = (

@@ -150,6 +150,23 @@ def test_absorbing_the_past_gives_what_observing_it_gives(world: World, sizes: l
     assert silent.dump() == loud.dump()
 
 
+@given(st.one_of(worlds(), busy_worlds()), lengths(), st.integers(0, 50), st.integers(0, 12))
+def test_rows_that_are_only_looked_at_change_nothing(
+    world: World, sizes: list[int], stop: int, ahead: int
+) -> None:
+    """Rows of the future too, of entities known and unknown, whatever they would push out."""
+    taken = steps(world, sizes)
+    looking, other = new_engine(world), new_engine(world)
+    for engine in (looking, other):
+        served(engine, taken[:stop])
+    for _, batch in taken[stop : stop + ahead]:
+        looking.peek(batch)
+    assert looking.dump() == other.dump()
+    assert looking.entities() == other.entities()
+    assert (looking.watermark_ms, looking.history_from_ms) == (other.watermark_ms, other.history_from_ms)
+    assert_same_bits(served(looking, taken[stop:]), served(other, taken[stop:]), world.catalog.names)
+
+
 @given(worlds(), st.integers(0, 2**32 - 1))
 def test_it_does_not_matter_when_and_in_which_order_labels_are_learned_before_they_can_be_seen(
     world: World, seed: int
