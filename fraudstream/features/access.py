@@ -23,6 +23,7 @@ from fraudstream.features.memory import (
     put_double,
     put_half,
     put_octet,
+    put_quarter,
     put_word,
     quarter,
     word,
@@ -35,9 +36,8 @@ K_WORDS, K_ROOM, K_HEADERS, K_HEADER_ROOM, K_ALLOCATOR, K_SHARDS, K_COUNTS = ran
 STORE_WORDS = 8
 HEADER_WIDTH = 8
 SHARD_BITS = np.uint64(58)  # the shard is the hash's top bits
-# `plan`: how many rows each table has, then the tables, each at its fixed place, so that a kernel finds an
-# entry with
-# one load. (name, most rows, columns) of each:
+# `plan`: how many rows each table has, then the tables, each at its fixed place, so that a kernel finds an entry
+# with one load. (name, most rows, columns) of each:
 TABLES = (
     ("windows", 64, 2), ("terms", 256, 10), ("slots", 1024, 2), ("text_terms", 64, 5), ("text_slots", 512, 2),
     ("hour_slots", 64, 2), ("by_window", 64, 6), ("order", 2048, 1), ("ops", 2000, 11), ("measures", 64, 1),
@@ -48,8 +48,6 @@ TABLES = (
 _PLACES = [
     len(TABLES) + sum(rows * columns for _, rows, columns in TABLES[:n]) for n in range(len(TABLES) + 1)
 ]
-(_WINDOWS, _TERMS, _SLOTS, _TEXT_TERMS, _TEXT_SLOTS, _HOUR_SLOTS, _BY_WINDOW, _ORDER, _OPS, _MEASURES, _TEXTS, _SHAPE,
- _PLAN_WORDS) = _PLACES  # fmt: skip
 # `scratch`: where ends, sums, texts and hours begin.
 E_ENDS, E_SUMS, E_TEXTS, E_HOURS = range(4)
 # `batch`: addresses, each matrix followed by its width.
@@ -66,7 +64,7 @@ def plan_block(tables: Sequence[Int64]) -> Int64:
     Raises:
         ConfigError: there are more of something than there is room for.
     """
-    block = np.zeros(_PLAN_WORDS, np.int64)
+    block = np.zeros(_PLACES[-1], np.int64)
     for number, (table, (name, rows, _), place) in enumerate(zip(tables, TABLES, _PLACES, strict=False)):
         if len(table) > rows:
             what = name.replace("_", " ")
@@ -98,15 +96,75 @@ def store_of(stores, key):  # type: ignore[no-untyped-def]
     return stores + 8 * STORE_WORDS * np.int64(np.uint64(key) >> SHARD_BITS)
 
 
-@compiled
-def word_at(store, i):  # type: ignore[no-untyped-def]
-    """Return word i of the arena."""
-    return word(word(store, K_WORDS), i)
+def _in_plan(table: int) -> Any:
+    """Return a kernel on one of the plan's tables: (plan, i, column), or (plan, i) where it has one column."""
+    place, width = _PLACES[table], TABLES[table][2]
+
+    @compiled
+    def entry(plan, i, column):  # type: ignore[no-untyped-def]
+        return word(plan, place + width * i + column)
+
+    @compiled
+    def only(plan, i):  # type: ignore[no-untyped-def]
+        return word(plan, place + i)
+
+    return entry if width > 1 else only
 
 
-@compiled
-def put_word_at(store, i, value):  # type: ignore[no-untyped-def]
-    put_word(word(store, K_WORDS), i, value)
+def _in_scratch(part: int, width: int) -> Any:
+    """Return two kernels, to get and to put: (scratch, i, column) -> a word of a part of the scratch."""
+
+    @compiled
+    def entry(scratch, i, column):  # type: ignore[no-untyped-def]
+        return word(scratch, word(scratch, part) + width * i + column)
+
+    @compiled
+    def put(scratch, i, column, value):  # type: ignore[no-untyped-def]
+        put_word(scratch, word(scratch, part) + width * i + column, value)
+
+    return entry, put
+
+
+def _in_array(at: int, load: Any, store: Any) -> Any:
+    """Return three kernels on an array whose address stands in a block, to get, put and add: (block, i)."""
+
+    @compiled
+    def entry(block, i):  # type: ignore[no-untyped-def]
+        return load(word(block, at), i)
+
+    @compiled
+    def put(block, i, value):  # type: ignore[no-untyped-def]
+        store(word(block, at), i, value)
+
+    @compiled
+    def more(block, i, value):  # type: ignore[no-untyped-def]
+        store(word(block, at), i, load(word(block, at), i) + value)
+
+    return entry, put, more
+
+
+def _in_rows(at: int, width: int) -> Any:
+    """Return three kernels on an array of rows, to get, put and add: (block, i, column)."""
+
+    @compiled
+    def entry(block, i, column):  # type: ignore[no-untyped-def]
+        return word(word(block, at), width * i + column)
+
+    @compiled
+    def put(block, i, column, value):  # type: ignore[no-untyped-def]
+        put_word(word(block, at), width * i + column, value)
+
+    @compiled
+    def more(block, i, column, value):  # type: ignore[no-untyped-def]
+        place = width * i + column
+        put_word(word(block, at), place, word(word(block, at), place) + value)
+
+    return entry, put, more
+
+
+# The arena of a store, in words and in halves of words (unsigned), and how many words it has.
+word_at, put_word_at, add_word_at = _in_array(K_WORDS, word, put_word)
+half_at, put_half_at, _ = _in_array(K_WORDS, half, put_half)
 
 
 @compiled
@@ -116,50 +174,16 @@ def arena_words(store):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def header(store, slot, column):  # type: ignore[no-untyped-def]
-    """Return one column of an entity's header."""
-    return word(word(store, K_HEADERS), HEADER_WIDTH * slot + column)
-
-
-@compiled
-def put_header(store, slot, column, value):  # type: ignore[no-untyped-def]
-    put_word(word(store, K_HEADERS), HEADER_WIDTH * slot + column, value)
-
-
-@compiled
 def header_room(store):  # type: ignore[no-untyped-def]
     """Return how many headers there is room for."""
     return word(store, K_HEADER_ROOM)
 
 
-@compiled
-def allocator_at(store, i):  # type: ignore[no-untyped-def]
-    return word(word(store, K_ALLOCATOR), i)
-
-
-@compiled
-def put_allocator(store, i, value):  # type: ignore[no-untyped-def]
-    put_word(word(store, K_ALLOCATOR), i, value)
-
-
-@compiled
-def shard_of(store, shard, column):  # type: ignore[no-untyped-def]
-    return word(word(store, K_SHARDS), 3 * shard + column)
-
-
-@compiled
-def put_shard(store, shard, column, value):  # type: ignore[no-untyped-def]
-    put_word(word(store, K_SHARDS), 3 * shard + column, value)
-
-
-@compiled
-def count_of(store, i):  # type: ignore[no-untyped-def]
-    return word(word(store, K_COUNTS), i)
-
-
-@compiled
-def put_count(store, i, value):  # type: ignore[no-untyped-def]
-    put_word(word(store, K_COUNTS), i, value)
+# What else a store knows: an entity's header, (header number, column); the allocator; a shard's table; counts.
+header, put_header, add_header = _in_rows(K_HEADERS, HEADER_WIDTH)
+allocator_at, put_allocator, add_allocator = _in_array(K_ALLOCATOR, word, put_word)
+shard_of, put_shard, add_shard = _in_rows(K_SHARDS, 3)
+count_of, put_count, add_count = _in_array(K_COUNTS, word, put_word)
 
 
 @compiled
@@ -168,197 +192,51 @@ def number_of(plan, table):  # type: ignore[no-untyped-def]
     return word(plan, table)
 
 
-@compiled
-def window_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return word(plan, _WINDOWS + 2 * i + column)
+# Entries of the plan's tables.
+(window_at, term_at, slot_at, text_term_at, text_slot_at, hour_slot_at, by_window, order_at, op_at, measure_at,
+ text_column, shape) = map(_in_plan, range(len(TABLES)))  # fmt: skip
+
+# Parts of the scratch, by window or slot and column.
+end_at, put_end = _in_scratch(E_ENDS, 2)
+sum_at, put_sum = _in_scratch(E_SUMS, 6)
+text_sum, put_text_sum = _in_scratch(E_TEXTS, 3)
+hour_sum, put_hour_sum = _in_scratch(E_HOURS, 2)
+
+# Columns of a batch, by row; of its labels, by number.
+batch_time, _, _ = _in_array(B_TIME, word, put_word)
+batch_bits, _, _ = _in_array(B_BITS, quarter, put_quarter)
+batch_flags, put_flags, _ = _in_array(B_FLAGS, octet, put_octet)
+batch_stored, put_stored, _ = _in_array(B_STORED, octet, put_octet)
+mark_row, mark_source, mark_slot, mark_time, mark_key, mark_sign, mark_bits = (
+    _in_array(part, word, put_word)[0] for part in (M_ROW, M_SOURCE, M_SLOT, M_TIME, M_KEY, M_SIGN, M_BITS)
+)
 
 
 @compiled
-def term_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return word(plan, _TERMS + 10 * i + column)
-
-
-@compiled
-def slot_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return word(plan, _SLOTS + 2 * i + column)
-
-
-@compiled
-def text_term_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return word(plan, _TEXT_TERMS + 5 * i + column)
-
-
-@compiled
-def text_slot_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return word(plan, _TEXT_SLOTS + 2 * i + column)
-
-
-@compiled
-def hour_slot_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return word(plan, _HOUR_SLOTS + 2 * i + column)
-
-
-@compiled
-def by_window(plan, i, column):  # type: ignore[no-untyped-def]
-    return word(plan, _BY_WINDOW + 6 * i + column)
-
-
-@compiled
-def order_at(plan, i):  # type: ignore[no-untyped-def]
-    return word(plan, _ORDER + i)
-
-
-@compiled
-def op_at(plan, i, column):  # type: ignore[no-untyped-def]
-    return word(plan, _OPS + 11 * i + column)
-
-
-@compiled
-def measure_at(plan, i):  # type: ignore[no-untyped-def]
-    return word(plan, _MEASURES + i)
-
-
-@compiled
-def text_column(plan, i, column):  # type: ignore[no-untyped-def]
-    return word(plan, _TEXTS + 2 * i + column)
-
-
-@compiled
-def shape(plan, i):  # type: ignore[no-untyped-def]
-    return word(plan, _SHAPE + i)
-
-
-@compiled
-def end_at(scratch, window, column):  # type: ignore[no-untyped-def]
-    return word(scratch, word(scratch, E_ENDS) + 2 * window + column)
-
-
-@compiled
-def put_end(scratch, window, column, value):  # type: ignore[no-untyped-def]
-    put_word(scratch, word(scratch, E_ENDS) + 2 * window + column, value)
-
-
-@compiled
-def sum_at(scratch, slot, column):  # type: ignore[no-untyped-def]
-    return word(scratch, word(scratch, E_SUMS) + 6 * slot + column)
-
-
-@compiled
-def put_sum(scratch, slot, column, value):  # type: ignore[no-untyped-def]
-    put_word(scratch, word(scratch, E_SUMS) + 6 * slot + column, value)
-
-
-@compiled
-def text_sum(scratch, slot, column):  # type: ignore[no-untyped-def]
-    return word(scratch, word(scratch, E_TEXTS) + 3 * slot + column)
-
-
-@compiled
-def put_text_sum(scratch, slot, column, value):  # type: ignore[no-untyped-def]
-    put_word(scratch, word(scratch, E_TEXTS) + 3 * slot + column, value)
-
-
-@compiled
-def hour_sum(scratch, slot, column):  # type: ignore[no-untyped-def]
-    return word(scratch, word(scratch, E_HOURS) + 2 * slot + column)
-
-
-@compiled
-def put_hour_sum(scratch, slot, column, value):  # type: ignore[no-untyped-def]
-    put_word(scratch, word(scratch, E_HOURS) + 2 * slot + column, value)
-
-
-@compiled
-def batch_time(batch, row):  # type: ignore[no-untyped-def]
-    return word(word(batch, B_TIME), row)
+def mark_count(marks):  # type: ignore[no-untyped-def]
+    """Return how many labels a batch brings."""
+    return word(marks, M_COUNT)
 
 
 @compiled
 def batch_value(batch, row, measure):  # type: ignore[no-untyped-def]
+    """Return a measure of a row."""
     return word(word(batch, B_VALUES), row * word(batch, B_VALUES_WIDTH) + measure)
 
 
 @compiled
 def batch_key(batch, row, text):  # type: ignore[no-untyped-def]
+    """Return what stands for a text of a row."""
     return word(word(batch, B_KEYS), row * word(batch, B_KEYS_WIDTH) + text)
 
 
 @compiled
-def batch_bits(batch, row):  # type: ignore[no-untyped-def]
-    return quarter(word(batch, B_BITS), row)
-
-
-@compiled
 def put_feature(batch, row, column, value):  # type: ignore[no-untyped-def]
+    """Write one value of X."""
     put_double(word(batch, B_X), row * word(batch, B_X_WIDTH) + column, value)
 
 
 @compiled
-def batch_flags(batch, row):  # type: ignore[no-untyped-def]
-    return octet(word(batch, B_FLAGS), row)
-
-
-@compiled
-def put_flags(batch, row, value):  # type: ignore[no-untyped-def]
-    put_octet(word(batch, B_FLAGS), row, value)
-
-
-@compiled
-def batch_stored(batch, row):  # type: ignore[no-untyped-def]
-    return octet(word(batch, B_STORED), row)
-
-
-@compiled
-def put_stored(batch, row, value):  # type: ignore[no-untyped-def]
-    put_octet(word(batch, B_STORED), row, value)
-
-
-@compiled
-def mark_count(marks):  # type: ignore[no-untyped-def]
-    return word(marks, M_COUNT)
-
-
-@compiled
-def mark_row(marks, i):  # type: ignore[no-untyped-def]
-    return word(word(marks, M_ROW), i)
-
-
-@compiled
-def mark_source(marks, i):  # type: ignore[no-untyped-def]
-    return word(word(marks, M_SOURCE), i)
-
-
-@compiled
-def mark_slot(marks, i):  # type: ignore[no-untyped-def]
-    return word(word(marks, M_SLOT), i)
-
-
-@compiled
-def mark_time(marks, i):  # type: ignore[no-untyped-def]
-    return word(word(marks, M_TIME), i)
-
-
-@compiled
-def mark_key(marks, i):  # type: ignore[no-untyped-def]
-    return word(word(marks, M_KEY), i)
-
-
-@compiled
-def mark_sign(marks, i):  # type: ignore[no-untyped-def]
-    return word(word(marks, M_SIGN), i)
-
-
-@compiled
-def mark_bits(marks, i):  # type: ignore[no-untyped-def]
-    return word(word(marks, M_BITS), i)
-
-
-@compiled
-def half_at(store, i):  # type: ignore[no-untyped-def]
-    """Return half word i of the arena, unsigned."""
-    return half(word(store, K_WORDS), i)
-
-
-@compiled
-def put_half_at(store, i, value):  # type: ignore[no-untyped-def]
-    put_half(word(store, K_WORDS), i, value)
+def add_flag(batch, row, flag):  # type: ignore[no-untyped-def]
+    """Set a flag of a row."""
+    put_flags(batch, row, batch_flags(batch, row) | flag)

@@ -13,7 +13,7 @@ import mmap
 import numpy as np
 import numpy.typing as npt
 
-from fraudstream.features.access import allocator_at, put_allocator, put_word_at, word_at
+from fraudstream.features.access import add_allocator, allocator_at, put_allocator, put_word_at, word_at
 from fraudstream.features.memory import compiled
 
 PAGE_BYTES = 4096
@@ -91,7 +91,7 @@ def allocate(store, words):  # type: ignore[no-untyped-def]
     base = allocator_at(store, at)
     if base >= 0:
         put_allocator(store, at, word_at(store, base))
-        put_allocator(store, FREED, allocator_at(store, FREED) - size)
+        add_allocator(store, FREED, -size)
         return base
     base = allocator_at(store, BUMP)
     put_allocator(store, BUMP, base + size)
@@ -105,4 +105,4 @@ def release(store, base, words):  # type: ignore[no-untyped-def]
     at = _FREE + _class_of(size)
     put_word_at(store, base, allocator_at(store, at))
     put_allocator(store, at, base)
-    put_allocator(store, FREED, allocator_at(store, FREED) + size)
+    add_allocator(store, FREED, size)

@@ -20,6 +20,7 @@ import numpy as np
 from fraudstream.features.access import (
     D_TERMS,
     D_WINDOWS,
+    add_word_at,
     by_window,
     half_at,
     header,
@@ -285,23 +286,15 @@ def _count_text(store, plan, index, chunk, text_slot, i, sign):  # type: ignore[
     if word_at(store, entry) == 0:
         put_word_at(store, entry, key)
         put_word_at(store, entry + 1, LEAST)
-        put_word_at(store, at + MAP_USED, word_at(store, at + MAP_USED) + (1))
+        add_word_at(store, at + MAP_USED, 1)
     counter = 2 * (entry + 2) + text_slot - text_term_at(plan, term, X_FIRST)
     before = np.int64(half_at(store, counter))
     put_half_at(store, counter, np.uint32(before + sign))
     if sign > 0:
         put_word_at(store, entry + 1, max(word_at(store, entry + 1), time_at(store, plan, base, i)))
-        put_word_at(
-            store,
-            index + shape(plan, P_DISTINCT) + text_slot,
-            word_at(store, index + shape(plan, P_DISTINCT) + text_slot) + (before == 0),
-        )
+        add_word_at(store, index + shape(plan, P_DISTINCT) + text_slot, before == 0)
     else:
-        put_word_at(
-            store,
-            index + shape(plan, P_DISTINCT) + text_slot,
-            word_at(store, index + shape(plan, P_DISTINCT) + text_slot) - (before == 1),
-        )
+        add_word_at(store, index + shape(plan, P_DISTINCT) + text_slot, -(before == 1))
 
 
 @compiled
@@ -313,8 +306,8 @@ def _count_row(store, plan, index, chunk, window, i, sign):  # type: ignore[no-u
             plan, row_at(store, plan, base, i), slot_at(plan, order_at(plan, o), 0)
         )
         at = index + shape(plan, P_ACC) + 4 * order_at(plan, o)
-        put_word_at(store, at, word_at(store, at) + (sign * count))
-        put_word_at(store, at + 1, word_at(store, at + 1) + (sign * total))
+        add_word_at(store, at, sign * count)
+        add_word_at(store, at + 1, sign * total)
         first, second = np.uint64(word_at(store, at + 2)), np.uint64(word_at(store, at + 3))
         first, second = add(first, second, high, low) if sign > 0 else subtract(first, second, high, low)
         put_word_at(store, at + 2, np.int64(first))
@@ -328,11 +321,7 @@ def _count_row(store, plan, index, chunk, window, i, sign):  # type: ignore[no-u
             rows = tile_part(row_at(store, plan, base, i), term_at(plan, counted, T_COUNT_AT))
         else:
             rows = np.int64(fulfils(plan, row_at(store, plan, base, i), counted))
-        put_word_at(
-            store,
-            index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour,
-            word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour) + (sign * rows),
-        )
+        add_word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour, sign * rows)
 
 
 @compiled
@@ -384,7 +373,7 @@ def shift(store, plan, slot, places):  # type: ignore[no-untyped-def]
     """Follow rows that moved down by a whole number of blocks."""
     index = header(store, slot, H_INDEX)
     for word in range(2 * number_of(plan, D_WINDOWS)):
-        put_word_at(store, index + word, word_at(store, index + word) - (places))
+        add_word_at(store, index + word, -places)
     capacity = header(store, slot, H_CAPACITY)
     end = header(store, slot, H_START) + header(store, slot, H_COUNT)
     blocks = (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS

@@ -12,9 +12,12 @@ from fraudstream.features.access import (
     D_SLOTS,
     D_TERMS,
     D_WINDOWS,
+    add_count,
+    add_flag,
+    add_header,
+    add_word_at,
     allocator_at,
     arena_words,
-    batch_flags,
     batch_stored,
     batch_time,
     by_window,
@@ -32,9 +35,7 @@ from fraudstream.features.access import (
     number_of,
     op_at,
     order_at,
-    put_count,
     put_feature,
-    put_flags,
     put_header,
     put_stored,
     put_word_at,
@@ -113,9 +114,9 @@ def _tile_of(plan, time_ms):  # type: ignore[no-untyped-def]
 
 @compiled
 def _drop_first(store, plan, slot):  # type: ignore[no-untyped-def]
-    put_header(store, slot, H_START, header(store, slot, H_START) + (1))
-    put_header(store, slot, H_COUNT, header(store, slot, H_COUNT) - (1))
-    put_count(store, C_ROWS, count_of(store, C_ROWS) - (1))
+    add_header(store, slot, H_START, 1)
+    add_header(store, slot, H_COUNT, -1)
+    add_count(store, C_ROWS, -1)
 
 
 @compiled
@@ -164,8 +165,8 @@ def _insert(store, plan, slot, batch, row):  # type: ignore[no-untyped-def]
         place = rows_until(store, plan, base, start, end, time_ms)
         move_rows(store, plan, (base, place), (base, place + 1), end - place)
     write_row(plan, row_at(store, plan, base, place), batch, row)
-    put_header(store, slot, H_COUNT, header(store, slot, H_COUNT) + (1))
-    put_count(store, C_ROWS, count_of(store, C_ROWS) + (1))
+    add_header(store, slot, H_COUNT, 1)
+    add_count(store, C_ROWS, 1)
     if index >= 0:
         if place == end:
             note_row(store, plan, index, base, capacity, place)
@@ -187,19 +188,15 @@ def _add_to_windows(store, plan, slot, place, batch, row):  # type: ignore[no-un
         for o in range(by_window(plan, window, 0), by_window(plan, window, 1)):
             at = index + shape(plan, P_ACC) + 4 * order_at(plan, o)
             count, total, high, low = batch_part(plan, batch, slot_at(plan, order_at(plan, o), 0), row)
-            put_word_at(store, at, word_at(store, at) + (count))
-            put_word_at(store, at + 1, word_at(store, at + 1) + (total))
+            add_word_at(store, at, count)
+            add_word_at(store, at + 1, total)
             high, low = add(np.uint64(word_at(store, at + 2)), np.uint64(word_at(store, at + 3)), high, low)
             put_word_at(store, at + 2, np.int64(high))
             put_word_at(store, at + 3, np.int64(low))
         hour = (time_at(store, plan, base, place) // HOUR_MS) % 24
         for o in range(by_window(plan, window, 4), by_window(plan, window, 5)):
             count, _, _, _ = batch_part(plan, batch, hour_slot_at(plan, order_at(plan, o), 0), row)
-            put_word_at(
-                store,
-                index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour,
-                word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour) + (count),
-            )
+            add_word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour, count)
     start = header(store, slot, H_START)
     end = min(start + header(store, slot, H_COUNT), (place // BLOCK_ROWS + 1) * BLOCK_ROWS)
     fill_blocks(store, plan, index, base, header(store, slot, H_CAPACITY), (start, place, end))
@@ -225,8 +222,8 @@ def _insert_into_tile(store, plan, slot, batch, row, tile_ms):  # type: ignore[n
         move_rows(store, plan, (base, place), (base, place + 1), end - place)
     put_word(row_at(store, plan, base, place), 0, tile_ms)
     add_to_tile(plan, row_at(store, plan, base, place), batch, row, True)
-    put_header(store, slot, H_COUNT, header(store, slot, H_COUNT) + (1))
-    put_count(store, C_ROWS, count_of(store, C_ROWS) + (1))
+    add_header(store, slot, H_COUNT, 1)
+    add_count(store, C_ROWS, 1)
     if header(store, slot, H_INDEX) >= 0:
         index, start = header(store, slot, H_INDEX), header(store, slot, H_START)
         fill_blocks(store, plan, index, base, capacity, (start, place, end + 1))
@@ -277,7 +274,7 @@ def _mark(store, plan, marks, mark):  # type: ignore[no-untyped-def]
         high = word_at(store, index + number_of(plan, D_WINDOWS) + slot_at(plan, s, 1))
         if _is_marked_in(plan, slot_at(plan, s, 0), bits) and low <= place < high:
             at = index + shape(plan, P_ACC) + 4 * s
-            put_word_at(store, at, word_at(store, at) + sign)
+            add_word_at(store, at, sign)
 
 
 @compiled
@@ -292,9 +289,9 @@ def _take_in(store, plan, slot, batch, row, bounds):  # type: ignore[no-untyped-
     time_ms = _tile_of(plan, batch_time(batch, row))
     newest_ms = header(store, slot, H_NEWEST_MS)
     if header(store, slot, H_DROPPED_MS) > time_ms - reach_ms:
-        put_flags(batch, row, batch_flags(batch, row) | (FLAG_CAPPED))
+        add_flag(batch, row, FLAG_CAPPED)
     if time_ms < max(newest_ms - lateness_ms, idle_ms):
-        put_flags(batch, row, batch_flags(batch, row) | (FLAG_LATE))
+        add_flag(batch, row, FLAG_LATE)
         return
     newest_ms = max(newest_ms, time_ms)
     put_header(store, slot, H_NEWEST_MS, newest_ms)
@@ -349,7 +346,7 @@ def observe(stores, plan, scratch, slots, batch, marks, bounds, start):  # type:
             for o in range(number_of(plan, D_OPS)):
                 put_feature(batch, row, op_at(plan, o, OP_OUT), np.nan)
             if slot == UNTRACKED:
-                put_flags(batch, row, batch_flags(batch, row) | (FLAG_UNTRACKED))
+                add_flag(batch, row, FLAG_UNTRACKED)
             row += 1
             continue
         store = store_of(stores, header(stores, slot, H_HASH))

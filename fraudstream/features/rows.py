@@ -18,15 +18,15 @@ from fraudstream.features.access import (
     D_TEXTS,
     D_WINDOWS,
     K_WORDS,
+    add_count,
+    add_word_at,
     batch_bits,
     batch_key,
     batch_time,
     batch_value,
-    count_of,
     header,
     measure_at,
     number_of,
-    put_count,
     put_header,
     put_word_at,
     shape,
@@ -219,7 +219,7 @@ def forget_rows(store, plan, slot):  # type: ignore[no-untyped-def]
     capacity = header(store, slot, H_CAPACITY)
     if capacity > 0:
         release(store, header(store, slot, H_BASE), chunk_size(plan, capacity))
-    put_count(store, C_ROWS, count_of(store, C_ROWS) - (header(store, slot, H_COUNT)))
+    add_count(store, C_ROWS, -(header(store, slot, H_COUNT)))
     put_header(store, slot, H_BASE, -1)
     put_header(store, slot, H_CAPACITY, 0)
     put_header(store, slot, H_START, 0)
@@ -282,7 +282,7 @@ def _carry_index(store, plan, slot, former, moved):  # type: ignore[no-untyped-d
     for i in range(shape(plan, P_BLOCKS)):
         put_word_at(store, fresh + i, word_at(store, index + i))
     for i in range(2 * number_of(plan, D_WINDOWS)):
-        put_word_at(store, fresh + i, word_at(store, fresh + i) - moved)
+        add_word_at(store, fresh + i, -moved)
     before, after = (former + BLOCK_ROWS - 1) // BLOCK_ROWS, (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS
     skipped = moved // BLOCK_ROWS
     for column in range(2 * shape(plan, P_EXTREMES) + shape(plan, P_LAST)):

@@ -14,6 +14,8 @@ from fraudstream.features.access import (
     K_HEADERS,
     K_WORDS,
     SHARD_BITS,
+    add_count,
+    add_shard,
     count_of,
     header,
     header_room,
@@ -127,7 +129,7 @@ def find_or_add(stores, hashes, entities_max, found, start):  # type: ignore[no-
             put_count(store, C_FREE, header(store, slot, H_BASE))
         else:
             slot = count_of(store, C_HEADERS)
-            put_count(store, C_HEADERS, count_of(store, C_HEADERS) + (1))
+            add_count(store, C_HEADERS, 1)
         put_header(store, slot, H_HASH, np.int64(key))
         put_header(store, slot, H_BASE, -1)
         put_header(store, slot, H_CAPACITY, 0)
@@ -137,8 +139,8 @@ def find_or_add(stores, hashes, entities_max, found, start):  # type: ignore[no-
         put_header(store, slot, H_DROPPED_MS, NO_TIME)
         put_header(store, slot, H_INDEX, -1)
         put_word_at(store, shard_of(store, shard, S_BASE) + at, _entry(key, slot))
-        put_shard(store, shard, S_USED, shard_of(store, shard, S_USED) + (1))
-        put_count(store, C_ENTITIES, count_of(store, C_ENTITIES) + (1))
+        add_shard(store, shard, S_USED, 1)
+        add_count(store, C_ENTITIES, 1)
         found[i] = slot
     return len(hashes)
 
@@ -185,8 +187,8 @@ def remove(store, slot):  # type: ignore[no-untyped-def]
             put_word_at(store, base + hole, entry)
             hole = at
     put_word_at(store, base + hole, 0)
-    put_shard(store, shard, S_USED, shard_of(store, shard, S_USED) - (1))
-    put_count(store, C_ENTITIES, count_of(store, C_ENTITIES) - (1))
+    add_shard(store, shard, S_USED, -1)
+    add_count(store, C_ENTITIES, -1)
     put_header(store, slot, H_HASH, 0)
     put_header(store, slot, H_BASE, count_of(store, C_FREE))
     put_count(store, C_FREE, slot)

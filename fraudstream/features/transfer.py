@@ -14,10 +14,9 @@ from fraudstream.features.access import (
     D_TEXT_TERMS,
     D_TEXTS,
     K_WORDS,
-    count_of,
+    add_count,
     header,
     number_of,
-    put_count,
     put_header,
     put_shard,
     put_word_at,
@@ -130,7 +129,7 @@ def unpack(store, plan, source, slots, codes):  # type: ignore[no-untyped-def]
         put_header(store, slot, H_CAPACITY, capacity)
         put_header(store, slot, H_START, 0)
         put_header(store, slot, H_COUNT, count)
-        put_count(store, C_ROWS, count_of(store, C_ROWS) + count)
+        add_count(store, C_ROWS, count)
         done += chunk_size(plan, count)
         if shape(plan, P_RESOLUTION_MS) == 0:
             for text in range(number_of(plan, D_TEXTS)):
