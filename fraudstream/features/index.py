@@ -38,7 +38,7 @@ from fraudstream.features.access import (
     word_at,
 )
 from fraudstream.features.arena import allocate, release
-from fraudstream.features.memory import compiled
+from fraudstream.features.memory import compiled, word
 from fraudstream.features.plan import (
     BLOCK_ROWS,
     P_ACC,
@@ -50,6 +50,7 @@ from fraudstream.features.plan import (
     P_MAPS,
     P_MASK,
     P_RESOLUTION_MS,
+    P_ROW_BYTES,
     T_COUNT_AT,
     T_EXTREMES,
     X_ENTRY_WORDS,
@@ -64,6 +65,7 @@ from fraudstream.features.rows import (
     MAP_LENGTH,
     MAP_USED,
     MAP_WORDS,
+    blocks_in,
     fulfils,
     index_size,
     narrow_of,
@@ -71,7 +73,6 @@ from fraudstream.features.rows import (
     row_at,
     text_of,
     tile_part,
-    time_at,
 )
 from fraudstream.features.table import H_BASE, H_CAPACITY, H_COUNT, H_INDEX, H_START
 from fraudstream.features.wide import add, subtract
@@ -87,12 +88,23 @@ def build(store, plan, slot):  # type: ignore[no-untyped-def]
     base, capacity = header(store, slot, H_BASE), header(store, slot, H_CAPACITY)
     start, end = header(store, slot, H_START), header(store, slot, H_START) + header(store, slot, H_COUNT)
     index = allocate(store, index_size(plan, capacity))
-    for word in range(shape(plan, P_BLOCKS)):
-        put_word_at(store, index + word, 0)
-    for word in range(2 * number_of(plan, D_WINDOWS)):
-        put_word_at(store, index + word, start)
+    for i in range(shape(plan, P_BLOCKS)):
+        put_word_at(store, index + i, 0)
+    for i in range(2 * number_of(plan, D_WINDOWS)):
+        put_word_at(store, index + i, start)
     put_header(store, slot, H_INDEX, index)
     fill_blocks(store, plan, index, base, capacity, (start, start, end))
+
+
+@compiled
+def _block_at(plan, index, capacity, column):  # type: ignore[no-untyped-def]
+    """Return the first word of one column of the blocks.
+
+    Args:
+        column: twice a term's number among those with extremes for its minima, one more for its maxima; behind
+            them all the bits.
+    """
+    return index + shape(plan, P_BLOCKS) + blocks_in(capacity) * column
 
 
 @compiled
@@ -101,26 +113,24 @@ def fill_blocks(store, plan, index, base, capacity, span):  # type: ignore[no-un
     first, changed, end = span
     if shape(plan, P_EXTREMES) == 0 and shape(plan, P_LAST) == 0:
         return
-    blocks = (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS
-    for block in range(changed // BLOCK_ROWS, (end + BLOCK_ROWS - 1) // BLOCK_ROWS):
+    for block in range(changed // BLOCK_ROWS, blocks_in(end)):
         low, high = max(first, block * BLOCK_ROWS), min(end, (block + 1) * BLOCK_ROWS)
         for term in range(number_of(plan, D_TERMS)):
-            if term_at(plan, term, T_EXTREMES) < 0:
+            number = term_at(plan, term, T_EXTREMES)
+            if number < 0:
                 continue
             least, greatest = GREATEST, LEAST
             for i in range(low, high):
                 _, _, _, _, small, large = part_of(plan, row_at(store, plan, base, i), term)
                 least, greatest = min(least, small), max(greatest, large)
-            at = index + shape(plan, P_BLOCKS) + 2 * blocks * term_at(plan, term, T_EXTREMES) + block
-            put_word_at(store, at, least)
-            put_word_at(store, at + blocks, greatest)
+            put_word_at(store, _block_at(plan, index, capacity, 2 * number) + block, least)
+            put_word_at(store, _block_at(plan, index, capacity, 2 * number + 1) + block, greatest)
         if shape(plan, P_LAST):
             bits = 0
             for i in range(low, high):
                 bits |= narrow_of(row_at(store, plan, base, i), shape(plan, P_MASK))
-            put_word_at(
-                store, index + shape(plan, P_BLOCKS) + 2 * blocks * shape(plan, P_EXTREMES) + block, bits
-            )
+            at = _block_at(plan, index, capacity, 2 * shape(plan, P_EXTREMES)) + block
+            put_word_at(store, at, bits)
 
 
 @compiled
@@ -128,19 +138,20 @@ def note_row(store, plan, index, base, capacity, place):  # type: ignore[no-unty
     """Take the row appended at a place into its block."""
     if shape(plan, P_EXTREMES) == 0 and shape(plan, P_LAST) == 0:
         return
-    blocks = (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS
-    block = place // BLOCK_ROWS
-    opens = place % BLOCK_ROWS == 0
+    block, opens = place // BLOCK_ROWS, place % BLOCK_ROWS == 0
+    row = row_at(store, plan, base, place)
     for term in range(number_of(plan, D_TERMS)):
-        if term_at(plan, term, T_EXTREMES) < 0:
+        number = term_at(plan, term, T_EXTREMES)
+        if number < 0:
             continue
-        _, _, _, _, small, large = part_of(plan, row_at(store, plan, base, place), term)
-        at = index + shape(plan, P_BLOCKS) + 2 * blocks * term_at(plan, term, T_EXTREMES) + block
-        put_word_at(store, at, small if opens else min(word_at(store, at), small))
-        put_word_at(store, at + blocks, large if opens else max(word_at(store, at + blocks), large))
+        _, _, _, _, small, large = part_of(plan, row, term)
+        minimum = _block_at(plan, index, capacity, 2 * number) + block
+        maximum = _block_at(plan, index, capacity, 2 * number + 1) + block
+        put_word_at(store, minimum, small if opens else min(word_at(store, minimum), small))
+        put_word_at(store, maximum, large if opens else max(word_at(store, maximum), large))
     if shape(plan, P_LAST):
-        bits = narrow_of(row_at(store, plan, base, place), shape(plan, P_MASK))
-        at = index + shape(plan, P_BLOCKS) + 2 * blocks * shape(plan, P_EXTREMES) + block
+        bits = narrow_of(row, shape(plan, P_MASK))
+        at = _block_at(plan, index, capacity, 2 * shape(plan, P_EXTREMES)) + block
         put_word_at(store, at, bits if opens else word_at(store, at) | bits)
 
 
@@ -149,8 +160,11 @@ def extremes(store, plan, index, chunk, term, span):  # type: ignore[no-untyped-
     """Return the least and the greatest of a term over places span[0] to span[1] - 1; rows end at span[2]."""
     base, capacity = chunk
     low, high, end = span
-    blocks = (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS
-    at = index + shape(plan, P_BLOCKS) + 2 * blocks * term_at(plan, term, T_EXTREMES)
+    number = term_at(plan, term, T_EXTREMES)
+    minima, maxima = (
+        _block_at(plan, index, capacity, 2 * number),
+        _block_at(plan, index, capacity, 2 * number + 1),
+    )
     least, greatest = GREATEST, LEAST
     i = low
     while i < high and i % BLOCK_ROWS != 0:
@@ -161,10 +175,10 @@ def extremes(store, plan, index, chunk, term, span):  # type: ignore[no-untyped-
         return least, greatest
     first, last = i // BLOCK_ROWS, high // BLOCK_ROWS
     if high == end:
-        last = (high + BLOCK_ROWS - 1) // BLOCK_ROWS
+        last = blocks_in(high)
     for block in range(first, last):
-        least = min(least, word_at(store, at + block))
-        greatest = max(greatest, word_at(store, at + blocks + block))
+        least = min(least, word_at(store, minima + block))
+        greatest = max(greatest, word_at(store, maxima + block))
     i = last * BLOCK_ROWS
     while i < high:
         _, _, _, _, small, large = part_of(plan, row_at(store, plan, base, i), term)
@@ -177,11 +191,10 @@ def extremes(store, plan, index, chunk, term, span):  # type: ignore[no-untyped-
 def last_with(store, plan, index, chunk, need, span):  # type: ignore[no-untyped-def]
     """Return the last place of [span[0], span[1]) with all bits of `need`, or -1."""
     base, capacity = chunk
-    blocks = (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS
     i = span[1] - 1
     while i >= span[0]:
         if index >= 0 and i % BLOCK_ROWS == BLOCK_ROWS - 1:
-            at = index + shape(plan, P_BLOCKS) + 2 * blocks * shape(plan, P_EXTREMES) + i // BLOCK_ROWS
+            at = _block_at(plan, index, capacity, 2 * shape(plan, P_EXTREMES)) + i // BLOCK_ROWS
             if word_at(store, at) & need != need:
                 i -= BLOCK_ROWS
                 continue
@@ -231,8 +244,8 @@ def _place_entry(store, plan, base, length, words, key):  # type: ignore[no-unty
 
 @compiled
 def _is_live(store, plan, entry, words):  # type: ignore[no-untyped-def]
-    for word in range(2, words):  # noqa: SIM110 -- numba knows no any()
-        if word_at(store, entry + word) != 0:
+    for i in range(2, words):  # noqa: SIM110 -- numba knows no any()
+        if word_at(store, entry + i) != 0:
             return True
     return False
 
@@ -251,14 +264,14 @@ def _make_map_room(store, plan, at, words):  # type: ignore[no-untyped-def]
     while larger < 2 * (live + 1):
         larger *= 2
     fresh = allocate(store, larger * words)
-    for word in range(larger * words):
-        put_word_at(store, fresh + word, 0)
+    for i in range(larger * words):
+        put_word_at(store, fresh + i, 0)
     for place in range(length):
         entry = base + place * words
         if word_at(store, entry) != 0 and _is_live(store, plan, entry, words):
             to = _place_entry(store, plan, fresh, larger, words, word_at(store, entry))
-            for word in range(words):
-                put_word_at(store, to + word, word_at(store, entry + word))
+            for i in range(words):
+                put_word_at(store, to + i, word_at(store, entry + i))
     if length > 0:
         release(store, base, length * words)
     put_word_at(store, at + MAP_BASE, fresh)
@@ -267,13 +280,12 @@ def _make_map_room(store, plan, at, words):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _count_text(store, plan, index, chunk, text_slot, i, sign):  # type: ignore[no-untyped-def]
-    """Let the row at place i enter (1) or leave (-1) the window of a text slot."""
-    base = chunk[0]
+def _count_text(store, plan, index, text_slot, row, sign):  # type: ignore[no-untyped-def]
+    """Let the row at an address enter (1) or leave (-1) the window of a text slot."""
     term = text_slot_at(plan, text_slot, 0)
-    if not fulfils(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_NEED)):
+    if not fulfils(plan, row, text_term_at(plan, term, X_NEED)):
         return
-    key = text_of(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_TEXT))
+    key = text_of(plan, row, text_term_at(plan, term, X_TEXT))
     if key == 0:
         return
     at = index + shape(plan, P_MAPS) + MAP_WORDS * term
@@ -288,64 +300,90 @@ def _count_text(store, plan, index, chunk, text_slot, i, sign):  # type: ignore[
         put_word_at(store, entry + 1, LEAST)
         add_word_at(store, at + MAP_USED, 1)
     counter = 2 * (entry + 2) + text_slot - text_term_at(plan, term, X_FIRST)
-    before = np.int64(half_at(store, counter))
-    put_half_at(store, counter, np.uint32(before + sign))
+    before = half_at(store, counter)
+    put_half_at(store, counter, before + sign)
     if sign > 0:
-        put_word_at(store, entry + 1, max(word_at(store, entry + 1), time_at(store, plan, base, i)))
-        add_word_at(store, index + shape(plan, P_DISTINCT) + text_slot, before == 0)
-    else:
-        add_word_at(store, index + shape(plan, P_DISTINCT) + text_slot, -(before == 1))
+        put_word_at(store, entry + 1, max(word_at(store, entry + 1), word(row, 0)))
+    if before + min(sign, 0) == 0:  # the first to come, or the last to go
+        add_word_at(store, index + shape(plan, P_DISTINCT) + text_slot, sign)
 
 
 @compiled
-def _count_row(store, plan, index, chunk, window, i, sign):  # type: ignore[no-untyped-def]
-    """Let the row at place i enter (1) or leave (-1) a window."""
-    base = chunk[0]
+def add_sums(store, plan, index, slot, part, sign):  # type: ignore[no-untyped-def]
+    """Add (1) to a slot's sums, or take from them (-1), what a row is: count, sum, squares (two halves)."""
+    count, total, high, low = part
+    at = index + shape(plan, P_ACC) + 4 * slot
+    add_word_at(store, at, sign * count)
+    add_word_at(store, at + 1, sign * total)
+    first, second = np.uint64(word_at(store, at + 2)), np.uint64(word_at(store, at + 3))
+    first, second = add(first, second, high, low) if sign > 0 else subtract(first, second, high, low)
+    put_word_at(store, at + 2, np.int64(first))
+    put_word_at(store, at + 3, np.int64(second))
+
+
+@compiled
+def add_hours(store, plan, index, hour_slot, time_ms, rows):  # type: ignore[no-untyped-def]
+    """Add rows of one instant to an hour slot."""
+    hour = (time_ms // HOUR_MS) % 24
+    add_word_at(store, index + shape(plan, P_HOURS) + 24 * hour_slot + hour, rows)
+
+
+@compiled
+def rows_that_count(plan, row, counted):  # type: ignore[no-untyped-def]
+    """Return how many rows a row (or tile) is for an hour slot, which `counted` is the first column of."""
+    if shape(plan, P_RESOLUTION_MS) > 0:
+        return tile_part(row, term_at(plan, counted, T_COUNT_AT))
+    return np.int64(fulfils(plan, row, counted))
+
+
+@compiled
+def _count_row(store, plan, index, window, row, sign):  # type: ignore[no-untyped-def]
+    """Let the row at an address enter (1) or leave (-1) a window."""
     for o in range(by_window(plan, window, 0), by_window(plan, window, 1)):
-        count, total, high, low, _, _ = part_of(
-            plan, row_at(store, plan, base, i), slot_at(plan, order_at(plan, o), 0)
-        )
-        at = index + shape(plan, P_ACC) + 4 * order_at(plan, o)
-        add_word_at(store, at, sign * count)
-        add_word_at(store, at + 1, sign * total)
-        first, second = np.uint64(word_at(store, at + 2)), np.uint64(word_at(store, at + 3))
-        first, second = add(first, second, high, low) if sign > 0 else subtract(first, second, high, low)
-        put_word_at(store, at + 2, np.int64(first))
-        put_word_at(store, at + 3, np.int64(second))
+        slot = order_at(plan, o)
+        part = part_of(plan, row, slot_at(plan, slot, 0))
+        add_sums(store, plan, index, slot, part[:4], sign)
     for o in range(by_window(plan, window, 2), by_window(plan, window, 3)):
-        _count_text(store, plan, index, chunk, order_at(plan, o), i, sign)
+        _count_text(store, plan, index, order_at(plan, o), row, sign)
     for o in range(by_window(plan, window, 4), by_window(plan, window, 5)):
-        hour = (time_at(store, plan, base, i) // HOUR_MS) % 24
-        counted = hour_slot_at(plan, order_at(plan, o), 0)
-        if shape(plan, P_RESOLUTION_MS) > 0:
-            rows = tile_part(row_at(store, plan, base, i), term_at(plan, counted, T_COUNT_AT))
-        else:
-            rows = np.int64(fulfils(plan, row_at(store, plan, base, i), counted))
-        add_word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour, sign * rows)
+        slot = order_at(plan, o)
+        rows = rows_that_count(plan, row, hour_slot_at(plan, slot, 0))
+        add_hours(store, plan, index, slot, word(row, 0), sign * rows)
 
 
 @compiled
 def move_to(store, plan, slot, window, bounds):  # type: ignore[no-untyped-def]
     """Move a window's ends so that it holds the rows later than bounds[0] and not later than bounds[1]."""
-    chunk = (header(store, slot, H_BASE), header(store, slot, H_CAPACITY))
-    index = header(store, slot, H_INDEX)
+    index, first = header(store, slot, H_INDEX), row_at(store, plan, header(store, slot, H_BASE), 0)
+    row_bytes = shape(plan, P_ROW_BYTES)
     start, end = header(store, slot, H_START), header(store, slot, H_START) + header(store, slot, H_COUNT)
-    low, high = word_at(store, index + window), word_at(store, index + number_of(plan, D_WINDOWS) + window)
-    while high < end and time_at(store, plan, chunk[0], high) <= bounds[1]:
-        _count_row(store, plan, index, chunk, window, high, 1)
+    low, high = ends_of(store, plan, index, window)
+    while high < end and word(first + row_bytes * high, 0) <= bounds[1]:
+        _count_row(store, plan, index, window, first + row_bytes * high, 1)
         high += 1
-    while low > start and time_at(store, plan, chunk[0], low - 1) > bounds[0]:
+    while low > start and word(first + row_bytes * (low - 1), 0) > bounds[0]:
         low -= 1
-        _count_row(store, plan, index, chunk, window, low, 1)
-    while low < high and time_at(store, plan, chunk[0], low) <= bounds[0]:
-        _count_row(store, plan, index, chunk, window, low, -1)
+        _count_row(store, plan, index, window, first + row_bytes * low, 1)
+    while low < high and word(first + row_bytes * low, 0) <= bounds[0]:
+        _count_row(store, plan, index, window, first + row_bytes * low, -1)
         low += 1
-    while high > low and time_at(store, plan, chunk[0], high - 1) > bounds[1]:
+    while high > low and word(first + row_bytes * (high - 1), 0) > bounds[1]:
         high -= 1
-        _count_row(store, plan, index, chunk, window, high, -1)
-    put_word_at(store, index + window, low)
-    put_word_at(store, index + number_of(plan, D_WINDOWS) + window, high)
+        _count_row(store, plan, index, window, first + row_bytes * high, -1)
+    _put_ends(store, plan, index, window, (low, high))
     return low, high
+
+
+@compiled
+def ends_of(store, plan, index, window):  # type: ignore[no-untyped-def]
+    """Return the first place of a window, and the one behind its last."""
+    return word_at(store, index + window), word_at(store, index + number_of(plan, D_WINDOWS) + window)
+
+
+@compiled
+def _put_ends(store, plan, index, window, ends):  # type: ignore[no-untyped-def]
+    put_word_at(store, index + window, ends[0])
+    put_word_at(store, index + number_of(plan, D_WINDOWS) + window, ends[1])
 
 
 @compiled
@@ -354,31 +392,24 @@ def let_go_of_first(store, plan, slot):  # type: ignore[no-untyped-def]
     index, start = header(store, slot, H_INDEX), header(store, slot, H_START)
     if index < 0:
         return
-    chunk = (header(store, slot, H_BASE), header(store, slot, H_CAPACITY))
+    row = row_at(store, plan, header(store, slot, H_BASE), start)
     for window in range(number_of(plan, D_WINDOWS)):
-        low, high = (
-            word_at(store, index + window),
-            word_at(store, index + number_of(plan, D_WINDOWS) + window),
-        )
+        low, high = ends_of(store, plan, index, window)
         if low == start:
             if high > start:
-                _count_row(store, plan, index, chunk, window, start, -1)
-            else:
-                put_word_at(store, index + number_of(plan, D_WINDOWS) + window, start + 1)
-            put_word_at(store, index + window, start + 1)
+                _count_row(store, plan, index, window, row, -1)
+            _put_ends(store, plan, index, window, (start + 1, max(high, start + 1)))
 
 
 @compiled
 def shift(store, plan, slot, places):  # type: ignore[no-untyped-def]
     """Follow rows that moved down by a whole number of blocks."""
     index = header(store, slot, H_INDEX)
-    for word in range(2 * number_of(plan, D_WINDOWS)):
-        add_word_at(store, index + word, -places)
-    capacity = header(store, slot, H_CAPACITY)
-    end = header(store, slot, H_START) + header(store, slot, H_COUNT)
-    blocks = (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS
-    moved = places // BLOCK_ROWS
+    for i in range(2 * number_of(plan, D_WINDOWS)):
+        add_word_at(store, index + i, -places)
+    capacity, moved = header(store, slot, H_CAPACITY), places // BLOCK_ROWS
+    used = blocks_in(header(store, slot, H_START) + header(store, slot, H_COUNT))
     for column in range(2 * shape(plan, P_EXTREMES) + shape(plan, P_LAST)):
-        at = index + shape(plan, P_BLOCKS) + blocks * column
-        for block in range((end + BLOCK_ROWS - 1) // BLOCK_ROWS):
+        at = _block_at(plan, index, capacity, column)
+        for block in range(used):
             put_word_at(store, at + block, word_at(store, at + block + moved))

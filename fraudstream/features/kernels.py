@@ -38,12 +38,10 @@ from fraudstream.features.access import (
     put_feature,
     put_header,
     put_stored,
-    put_word_at,
     shape,
     slot_at,
     store_of,
     term_at,
-    word_at,
 )
 from fraudstream.features.ahead import (
     ENDS_AHEAD,
@@ -54,14 +52,21 @@ from fraudstream.features.ahead import (
     fetch_rows,
 )
 from fraudstream.features.arena import BUMP
-from fraudstream.features.index import HOUR_MS, fill_blocks, let_go_of_first, note_row, shift
+from fraudstream.features.index import (
+    add_hours,
+    add_sums,
+    ends_of,
+    fill_blocks,
+    let_go_of_first,
+    note_row,
+    shift,
+)
 from fraudstream.features.memory import compiled, put_quarter, put_word, word
 from fraudstream.features.plan import (
     BLOCK_ROWS,
     FRAUD_BIT,
     OP_OUT,
     P_ACC,
-    P_HOURS,
     P_ID,
     P_MASK,
     P_REACH_MS,
@@ -76,6 +81,7 @@ from fraudstream.features.rows import (
     drop_index,
     enlarged,
     forget_rows,
+    let_go,
     move_rows,
     narrow_of,
     resize,
@@ -98,9 +104,7 @@ from fraudstream.features.table import (
     H_NEWEST_MS,
     H_START,
     UNTRACKED,
-    remove,
 )
-from fraudstream.features.wide import add
 
 FLAG_LATE, FLAG_CAPPED, FLAG_UNTRACKED = 1, 2, 4
 
@@ -179,24 +183,17 @@ def _add_to_windows(store, plan, slot, place, batch, row):  # type: ignore[no-un
     """Add a row to what the index says of its tile, which has just taken it in."""
     index, base = header(store, slot, H_INDEX), header(store, slot, H_BASE)
     for window in range(number_of(plan, D_WINDOWS)):
-        if (
-            not word_at(store, index + window)
-            <= place
-            < word_at(store, index + number_of(plan, D_WINDOWS) + window)
-        ):
+        low, high = ends_of(store, plan, index, window)
+        if not low <= place < high:
             continue
         for o in range(by_window(plan, window, 0), by_window(plan, window, 1)):
-            at = index + shape(plan, P_ACC) + 4 * order_at(plan, o)
-            count, total, high, low = batch_part(plan, batch, slot_at(plan, order_at(plan, o), 0), row)
-            add_word_at(store, at, count)
-            add_word_at(store, at + 1, total)
-            high, low = add(np.uint64(word_at(store, at + 2)), np.uint64(word_at(store, at + 3)), high, low)
-            put_word_at(store, at + 2, np.int64(high))
-            put_word_at(store, at + 3, np.int64(low))
-        hour = (time_at(store, plan, base, place) // HOUR_MS) % 24
+            number = order_at(plan, o)
+            part = batch_part(plan, batch, slot_at(plan, number, 0), row)
+            add_sums(store, plan, index, number, part, 1)
         for o in range(by_window(plan, window, 4), by_window(plan, window, 5)):
-            count, _, _, _ = batch_part(plan, batch, hour_slot_at(plan, order_at(plan, o), 0), row)
-            add_word_at(store, index + shape(plan, P_HOURS) + 24 * order_at(plan, o) + hour, count)
+            number = order_at(plan, o)
+            part = batch_part(plan, batch, hour_slot_at(plan, number, 0), row)
+            add_hours(store, plan, index, number, time_at(store, plan, base, place), part[0])
     start = header(store, slot, H_START)
     end = min(start + header(store, slot, H_COUNT), (place // BLOCK_ROWS + 1) * BLOCK_ROWS)
     fill_blocks(store, plan, index, base, header(store, slot, H_CAPACITY), (start, place, end))
@@ -270,11 +267,21 @@ def _mark(store, plan, marks, mark):  # type: ignore[no-untyped-def]
     if index < 0:
         return
     for s in range(number_of(plan, D_SLOTS)):
-        low = word_at(store, index + slot_at(plan, s, 1))
-        high = word_at(store, index + number_of(plan, D_WINDOWS) + slot_at(plan, s, 1))
+        low, high = ends_of(store, plan, index, slot_at(plan, s, 1))
         if _is_marked_in(plan, slot_at(plan, s, 0), bits) and low <= place < high:
             at = index + shape(plan, P_ACC) + 4 * s
             add_word_at(store, at, sign)
+
+
+@compiled
+def _set_marks(stores, plan, batch, marks, mark, row):  # type: ignore[no-untyped-def]
+    """Set the marks from `mark` on that a row sees; return the next."""
+    while mark < mark_count(marks) and mark_row(marks, mark) <= row:
+        slot, source = mark_slot(marks, mark), mark_source(marks, mark)
+        if slot >= 0 and (source < 0 or batch_stored(batch, source) == 1):
+            _mark(store_of(stores, header(stores, slot, H_HASH)), plan, marks, mark)
+        mark += 1
+    return mark
 
 
 @compiled
@@ -327,11 +334,7 @@ def observe(stores, plan, scratch, slots, batch, marks, bounds, start):  # type:
     for i in range(row if rows_max > 0 else 0):
         watermark_ms = max(watermark_ms, batch_time(batch, i))
     while row < len(slots):
-        while mark < mark_count(marks) and mark_row(marks, mark) <= row:
-            source = mark_source(marks, mark)
-            if mark_slot(marks, mark) >= 0 and (source < 0 or batch_stored(batch, source) == 1):
-                _mark(store_of(stores, header(stores, mark_slot(marks, mark), H_HASH)), plan, marks, mark)
-            mark += 1
+        mark = _set_marks(stores, plan, batch, marks, mark, row)
         if row + HEADER_AHEAD < len(slots):
             fetch_header(stores, slots[row + HEADER_AHEAD])
         if row + ROWS_AHEAD < len(slots):
@@ -361,12 +364,9 @@ def observe(stores, plan, scratch, slots, batch, marks, bounds, start):  # type:
         if rows_max > 0:
             _take_in(store, plan, slot, batch, row, (rows_max, lateness_ms, idle_ms))
         row += 1
-    while mark < mark_count(marks):  # of the batch's last rows: the next batch sees them
-        source = mark_source(marks, mark)
-        if mark_slot(marks, mark) >= 0 and (source < 0 or batch_stored(batch, source) == 1):
-            _mark(store_of(stores, header(stores, mark_slot(marks, mark), H_HASH)), plan, marks, mark)
-        mark += 1
-    return row, mark
+    return row, _set_marks(
+        stores, plan, batch, marks, mark, row
+    )  # of the last rows: the next batch sees them
 
 
 @compiled
@@ -374,15 +374,4 @@ def sweep(stores, plan, span, idle_ms):  # type: ignore[no-untyped-def]
     """Let go of the entities with headers span[0] to span[1] - 1 whose newest row nobody can see any more."""
     for slot in range(span[0], min(span[1], count_of(stores, C_HEADERS))):
         if header(stores, slot, H_HASH) != 0 and header(stores, slot, H_NEWEST_MS) < idle_ms:
-            store = store_of(stores, header(stores, slot, H_HASH))
-            forget_rows(store, plan, slot)
-            remove(store, slot)
-
-
-@compiled
-def let_go(stores, plan, slots):  # type: ignore[no-untyped-def]
-    """Let go of entities, each named once."""
-    for slot in slots:
-        store = store_of(stores, header(stores, slot, H_HASH))
-        forget_rows(store, plan, slot)
-        remove(store, slot)
+            let_go(store_of(stores, header(stores, slot, H_HASH)), plan, slot)

@@ -47,6 +47,7 @@ from fraudstream.features.index import (
     extremes,
     last_with,
     move_to,
+    rows_that_count,
 )
 from fraudstream.features.memory import compiled, word
 from fraudstream.features.plan import (
@@ -66,7 +67,6 @@ from fraudstream.features.plan import (
     P_HOURS,
     P_RESOLUTION_MS,
     P_ROW_BYTES,
-    T_COUNT_AT,
     T_EXTREMES,
     X_DISTINCT,
     X_NEED,
@@ -83,7 +83,6 @@ from fraudstream.features.rows import (
     row_at,
     rows_until,
     text_of,
-    tile_part,
     time_at,
     wide_of,
 )
@@ -139,13 +138,17 @@ def _walk_sums(store, plan, scratch, base):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _has_text(plan, row, term, key):  # type: ignore[no-untyped-def]
+    """Tell whether a row counts for a text term and has this value."""
+    text, need = text_term_at(plan, term, X_TEXT), text_term_at(plan, term, X_NEED)
+    return text_of(plan, row, text) == key and fulfils(plan, row, need)
+
+
+@compiled
 def _is_repeated(store, plan, base, term, key, span):  # type: ignore[no-untyped-def]
     """Tell whether a value stands again in places span[0] to span[1] - 1."""
-    need, text = text_term_at(plan, term, X_NEED), text_term_at(plan, term, X_TEXT)
-    for i in range(span[0], span[1]):
-        if text_of(plan, row_at(store, plan, base, i), text) == key and fulfils(
-            plan, row_at(store, plan, base, i), need
-        ):
+    for i in range(span[0], span[1]):  # noqa: SIM110 -- numba knows no any()
+        if _has_text(plan, row_at(store, plan, base, i), term, key):
             return True
     return False
 
@@ -192,11 +195,9 @@ def _walk_hours(store, plan, scratch, base, time_ms):  # type: ignore[no-untyped
         counted, window = hour_slot_at(plan, s, 0), hour_slot_at(plan, s, 1)
         near, rows = 0, 0
         for i in range(end_at(scratch, window, 0), end_at(scratch, window, 1)):
-            if shape(plan, P_RESOLUTION_MS) > 0:
-                more = tile_part(row_at(store, plan, base, i), term_at(plan, counted, T_COUNT_AT))
-            else:
-                more = np.int64(fulfils(plan, row_at(store, plan, base, i), counted))
-            apart = abs((time_at(store, plan, base, i) // HOUR_MS) % 24 - own)
+            row = row_at(store, plan, base, i)
+            more = rows_that_count(plan, row, counted)
+            apart = abs((word(row, 0) // HOUR_MS) % 24 - own)
             rows += more
             if min(apart, 24 - apart) <= 1:
                 near += more
@@ -232,15 +233,12 @@ def _walk(store, plan, scratch, slot, batch, row, time_ms):  # type: ignore[no-u
 
 
 @compiled
-def _newest_same(store, plan, chunk, term, key, span):  # type: ignore[no-untyped-def]
+def _newest_same(store, plan, base, term, key, span):  # type: ignore[no-untyped-def]
     """Return the time of the last row with a value in a window, which has one."""
-    base = chunk[0]
     for k in range(span[1] - span[0]):
-        i = span[1] - 1 - k
-        if text_of(plan, row_at(store, plan, base, i), text_term_at(plan, term, X_TEXT)) == key and fulfils(
-            plan, row_at(store, plan, base, i), text_term_at(plan, term, X_NEED)
-        ):
-            return time_at(store, plan, base, i)
+        row = row_at(store, plan, base, span[1] - 1 - k)
+        if _has_text(plan, row, term, key):
+            return word(row, 0)
     return LEAST
 
 
@@ -278,7 +276,7 @@ def _look_up(store, plan, scratch, slot, batch, row, time_ms):  # type: ignore[n
             same_ms = word_at(store, entry + 1)
             if same_ms > bounds_of(plan, window, time_ms)[1]:  # of a row later than this one
                 seen = (end_at(scratch, window, 0), end_at(scratch, window, 1))
-                same_ms = _newest_same(store, plan, chunk, term, word_at(store, entry), seen)
+                same_ms = _newest_same(store, plan, chunk[0], term, word_at(store, entry), seen)
         put_text_sum(scratch, s, X_SAME_MS, same_ms)
     hour = (time_ms // HOUR_MS) % 24
     for s in range(number_of(plan, D_HOUR_SLOTS)):

@@ -2,9 +2,6 @@
 
 A row behind the last is appended; one that comes late moves those behind it up by one. When the chunk's end is
 reached the rows move to its front, if enough has been forgotten there, or into a larger chunk.
-
-Inside the kernels an array never gets a name of its own, and the arrays travel as one named tuple: numba counts
-references atomically for every array that a variable holds, which made a read of a sum cost 140 ns instead of 5.
 """
 
 from __future__ import annotations
@@ -62,11 +59,10 @@ from fraudstream.features.table import (
     H_BASE,
     H_CAPACITY,
     H_COUNT,
-    H_DROPPED_MS,
     H_INDEX,
-    H_NEWEST_MS,
     H_START,
-    NO_TIME,
+    empty_header,
+    remove,
 )
 from fraudstream.features.wide import add, multiply
 
@@ -181,10 +177,15 @@ def chunk_size(plan, capacity):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def blocks_in(rows):  # type: ignore[no-untyped-def]
+    """Return how many blocks so many rows need."""
+    return (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
+
+
+@compiled
 def index_size(plan, capacity):  # type: ignore[no-untyped-def]
     """Return the words of an index over a chunk of so many rows, its maps apart."""
-    blocks = (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS
-    return shape(plan, P_BLOCKS) + blocks * (2 * shape(plan, P_EXTREMES) + shape(plan, P_LAST))
+    return shape(plan, P_BLOCKS) + blocks_in(capacity) * (2 * shape(plan, P_EXTREMES) + shape(plan, P_LAST))
 
 
 @compiled
@@ -220,12 +221,14 @@ def forget_rows(store, plan, slot):  # type: ignore[no-untyped-def]
     if capacity > 0:
         release(store, header(store, slot, H_BASE), chunk_size(plan, capacity))
     add_count(store, C_ROWS, -(header(store, slot, H_COUNT)))
-    put_header(store, slot, H_BASE, -1)
-    put_header(store, slot, H_CAPACITY, 0)
-    put_header(store, slot, H_START, 0)
-    put_header(store, slot, H_COUNT, 0)
-    put_header(store, slot, H_NEWEST_MS, NO_TIME)
-    put_header(store, slot, H_DROPPED_MS, NO_TIME)
+    empty_header(store, slot)
+
+
+@compiled
+def let_go(store, plan, slot):  # type: ignore[no-untyped-def]
+    """Let go of an entity altogether."""
+    forget_rows(store, plan, slot)
+    remove(store, slot)
 
 
 @compiled
@@ -283,7 +286,7 @@ def _carry_index(store, plan, slot, former, moved):  # type: ignore[no-untyped-d
         put_word_at(store, fresh + i, word_at(store, index + i))
     for i in range(2 * number_of(plan, D_WINDOWS)):
         add_word_at(store, fresh + i, -moved)
-    before, after = (former + BLOCK_ROWS - 1) // BLOCK_ROWS, (capacity + BLOCK_ROWS - 1) // BLOCK_ROWS
+    before, after = blocks_in(former), blocks_in(capacity)
     skipped = moved // BLOCK_ROWS
     for column in range(2 * shape(plan, P_EXTREMES) + shape(plan, P_LAST)):
         for block in range(min(after, before - skipped)):

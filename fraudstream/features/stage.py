@@ -25,7 +25,7 @@ from fraudstream.features.columns import BatchColumns
 from fraudstream.features.labels import Marking
 from fraudstream.features.memory import address_of
 from fraudstream.features.plan import P_REACH_MS, P_RESOLUTION_MS, P_ROW_BYTES, plan_stage
-from fraudstream.features.rows import words_needed
+from fraudstream.features.rows import let_go, words_needed
 from fraudstream.features.table import (
     C_ENTITIES,
     C_HEADERS,
@@ -173,7 +173,10 @@ class Stage:
         if known is None:
             self._sweep(max(watermark_ms, int(batch.time_ms.max())), _SWEPT_A_ROW * n)
         else:
-            kernels.let_go(self._at, address_of(self._plan), np.unique(slots[(known < 0) & (slots >= 0)]))
+            fresh = (known < 0) & (slots >= 0)
+            shards = dict(zip(slots[fresh].tolist(), (entities[fresh] >> SHARD_BITS).tolist(), strict=True))
+            for slot, shard in shards.items():
+                let_go(self._store(shard), address_of(self._plan), slot)
         return stored
 
     def pack(self, shard: int) -> Int64:

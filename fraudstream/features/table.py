@@ -131,18 +131,24 @@ def find_or_add(stores, hashes, entities_max, found, start):  # type: ignore[no-
             slot = count_of(store, C_HEADERS)
             add_count(store, C_HEADERS, 1)
         put_header(store, slot, H_HASH, np.int64(key))
-        put_header(store, slot, H_BASE, -1)
-        put_header(store, slot, H_CAPACITY, 0)
-        put_header(store, slot, H_START, 0)
-        put_header(store, slot, H_COUNT, 0)
-        put_header(store, slot, H_NEWEST_MS, NO_TIME)
-        put_header(store, slot, H_DROPPED_MS, NO_TIME)
-        put_header(store, slot, H_INDEX, -1)
+        empty_header(store, slot)
         put_word_at(store, shard_of(store, shard, S_BASE) + at, _entry(key, slot))
         add_shard(store, shard, S_USED, 1)
         add_count(store, C_ENTITIES, 1)
         found[i] = slot
     return len(hashes)
+
+
+@compiled
+def empty_header(store, slot):  # type: ignore[no-untyped-def]
+    """Say in an entity's header that it has no rows."""
+    put_header(store, slot, H_BASE, -1)
+    put_header(store, slot, H_CAPACITY, 0)
+    put_header(store, slot, H_START, 0)
+    put_header(store, slot, H_COUNT, 0)
+    put_header(store, slot, H_NEWEST_MS, NO_TIME)
+    put_header(store, slot, H_DROPPED_MS, NO_TIME)
+    put_header(store, slot, H_INDEX, -1)
 
 
 @compiled

@@ -37,6 +37,7 @@ from fraudstream.features.rows import (
     copy_octets,
     forget_rows,
     index_size,
+    let_go,
     row_at,
 )
 from fraudstream.features.table import (
@@ -51,7 +52,6 @@ from fraudstream.features.table import (
     H_START,
     S_BASE,
     S_LENGTH,
-    remove,
 )
 
 ENTITY_WORDS = 4
@@ -149,8 +149,7 @@ def drop(store, plan, shard):  # type: ignore[no-untyped-def]
             at += 1
             continue
         slot = (entry & _SLOT_MASK) - 1  # another entry may move to this place
-        forget_rows(store, plan, slot)
-        remove(store, slot)
+        let_go(store, plan, slot)
 
 
 def unpacked(words: Int64, row_bytes: int) -> list[tuple[int, npt.NDArray[np.uint8]]]:
