@@ -10,7 +10,7 @@ import faust
 import msgspec
 
 from fraudstream.decode import Decoder
-from fraudstream.features import FeatureEngine, build_catalog
+from fraudstream.features import build_catalog, new_engine
 from fraudstream.records import Decision
 from fraudstream.registry import Registry
 from fraudstream.scoring import Model, Pipeline, Policy
@@ -23,7 +23,7 @@ settings = load_settings(Path(sys.argv[1]), environment={})
 catalog = build_catalog(settings.features, settings.event)
 _, parts = Registry(Path(settings.model.registry), settings.model.name).read("champion")
 policy = Policy(tuple(settings.outcomes), settings.decisions.otherwise)
-engine = FeatureEngine(catalog, settings.state, settings.labels.grace_ms)
+engine = new_engine(settings, catalog)
 pipeline = Pipeline(engine, Model(parts, catalog), policy)
 decoder = Decoder(settings.event, catalog.fields_used)
 encode = msgspec.json.Encoder().encode

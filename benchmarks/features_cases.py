@@ -23,7 +23,7 @@ from benchmarks.features_deque import can as deque_can
 from benchmarks.features_process import settle_memory
 from benchmarks.features_stream import DAY_MS, START_MS, World, batches, rows_between
 from fraudstream.batch import TransactionBatch
-from fraudstream.features import Catalog, FeatureEngine, build_catalog
+from fraudstream.features import Catalog, FeatureEngine, build_catalog, new_engine
 from fraudstream.features.labels import KnownLabel
 from fraudstream.settings import Settings, load_settings
 from tests.oracles import FeatureTwin
@@ -84,14 +84,14 @@ def default_catalog(columns: str = "all") -> Catalog:
     return replace(catalog, features=tuple(f for f in catalog.features if can(f)))
 
 
-def new_engine(catalog: Catalog, settings: Settings, laps: Laps | None = None) -> FeatureEngine:
+def compiled_engine(catalog: Catalog, settings: Settings, laps: Laps | None = None) -> FeatureEngine:
     """Return an engine whose kernels are compiled."""
-    warm = FeatureEngine(catalog, settings.state)
+    warm = new_engine(settings, catalog)
     few = batches(rows_between(World(3, 3), 64, START_MS, START_MS + DAY_MS), batch_rows=32)
     steps: list[Step] = [([KnownLabel(batch.ids[0], True, START_MS)], batch) for batch in few]
     observed(warm, steps[:1], Laps())
     absorb(warm, steps[1:])
-    return FeatureEngine(catalog, settings.state, settings.labels.grace_ms, laps)
+    return new_engine(settings, catalog, laps)
 
 
 def stream(rows: int, cards: int, seed: int) -> list[Step]:
@@ -161,7 +161,7 @@ def engine(rows: int, cards: int, seed: int, columns: str = "all") -> dict[str, 
     """Measure the engine."""
     taken = stream(rows, cards, seed)
     laps = Laps()
-    measured = new_engine(default_catalog(columns), bench_settings(), laps)
+    measured = compiled_engine(default_catalog(columns), bench_settings(), laps)
     half = len(taken) // 2
     absorb(measured, taken[:half])
     laps.clear()
@@ -223,7 +223,7 @@ def agreement(rows: int, cards: int, seed: int) -> dict[str, Any]:
     """
     steps = stream(rows, cards, seed)
     catalog = default_catalog()
-    seen = new_engine(catalog, bench_settings())
+    seen = compiled_engine(catalog, bench_settings())
     taken = [batch for _, batch in steps]
     results = []
     for labels, batch in steps:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from benchmarks.features_cases import Laps, absorb, bench_settings, new_engine, observed
+from benchmarks.features_cases import Laps, absorb, bench_settings, compiled_engine, observed
 from benchmarks.features_stream import BATCH_ROWS, DAY_MS, START_MS, World, batches, rows_between
 from fraudstream.features import Catalog, build_catalog
-from fraudstream.features.catalog import AGGREGATES
+from fraudstream.features.aggregates import AGGREGATES
 from fraudstream.settings import FeatureGroup
 
 WINDOW, WINDOW_DAYS, SHORT = "30d", 30, "7d"
@@ -37,7 +37,7 @@ def curve(kind: str, seed: int) -> dict[str, Any]:
     us: dict[str, float] = {}
     for in_window in ROWS_IN_WINDOW:
         laps = Laps()
-        engine = new_engine(catalog, settings, laps)
+        engine = compiled_engine(catalog, settings, laps)
         width_ms = WINDOW_DAYS * DAY_MS // in_window
         filled = in_window + in_window // 8 + 8  # the window's and the lateness's
         rows = filled + (REPETITIONS + 1) * TIMED_ROWS

@@ -20,7 +20,7 @@ from typing import Any
 from fraudstream.batch import TransactionBatch
 from fraudstream.event import NUMERIC_TYPES
 from fraudstream.features import Catalog, Feature
-from fraudstream.features.catalog import Condition
+from fraudstream.features.where import Condition
 
 Row = tuple[Any, ...]  # event time, hour of the day, then the fields that the entity's features look at
 Values = list[float]

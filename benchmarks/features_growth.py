@@ -20,8 +20,8 @@ from benchmarks.features_cases import (
     Step,
     absorb,
     bench_settings,
+    compiled_engine,
     default_catalog,
-    new_engine,
     observed,
     state_of,
 )
@@ -39,7 +39,7 @@ MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 def growth(cards: int, rows_a_card: int, fresh: int, seed: int) -> dict[str, Any]:
     """Fill the state and measure the engine on fresh rows, the median of three runs of them."""
     laps = Laps()
-    engine = new_engine(default_catalog(), bench_settings(), laps)
+    engine = compiled_engine(default_catalog(), bench_settings(), laps)
     world = World(cards, max(1, cards // CARDS_A_MERCHANT), even=True, seed=seed)
     began_s = time.perf_counter()
     rows = fill(engine, world, rows_a_card)

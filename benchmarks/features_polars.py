@@ -23,7 +23,7 @@ import polars as pl
 from fraudstream.batch import TransactionBatch
 from fraudstream.event import NUMERIC_TYPES
 from fraudstream.features import Catalog, Feature
-from fraudstream.features.catalog import Condition
+from fraudstream.features.where import Condition
 
 TIME, ROW, KEY, GROUP, CLOCK, PLACE = "event_time", "row", "key", "group", "clock", "place"
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from fraudstream.event import NUMERIC_TYPES, EventType
 from fraudstream.features import Feature
-from fraudstream.features.catalog import Condition
+from fraudstream.features.where import Condition
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

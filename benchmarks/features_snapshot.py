@@ -17,9 +17,9 @@ from benchmarks.features_cases import (
     Laps,
     Step,
     bench_settings,
+    compiled_engine,
     default_catalog,
     differs,
-    new_engine,
 )
 from benchmarks.features_growth import DAYS, fill, fresh_steps
 from benchmarks.features_process import settle_memory
@@ -36,7 +36,7 @@ LOOP_ROWS = 409_600
 def snapshot(cards: int, rows_a_card: int, seed: int) -> dict[str, Any]:
     """Measure save, load and the longest stall."""
     settings, catalog = bench_settings(), default_catalog()
-    engine = new_engine(catalog, settings, Laps())
+    engine = compiled_engine(catalog, settings, Laps())
     world = World(cards, max(1, cards // CARDS_A_MERCHANT), even=True, seed=seed)
     rows = fill(engine, world, rows_a_card)
     result: dict[str, Any] = {

@@ -32,7 +32,7 @@ from benchmarks.machine import record, with_machine
 from fraudstream.bus.files import read_transactions
 from fraudstream.decode import Decoder
 from fraudstream.event import NUMERIC_TYPES, EventType
-from fraudstream.features import FeatureEngine, Observed, build_catalog
+from fraudstream.features import FeatureEngine, Observed, build_catalog, new_engine
 from fraudstream.features.labels import KnownLabel
 from fraudstream.settings import Settings, load_settings
 
@@ -80,7 +80,7 @@ def run(data: Path, folder: Path, rows: int | None) -> dict[str, Any]:
             pq.write_table(pq.read_table(path).slice(0, rows), path)
     say("replaying it through the engine")
     catalog = build_catalog(settings.features, settings.event)
-    engine = FeatureEngine(catalog, settings.state, settings.labels.grace_ms)
+    engine = new_engine(settings, catalog)
     began_s = time.monotonic()
     observed = list(replayed(folder, settings, engine))
     engine_s = time.monotonic() - began_s

@@ -27,8 +27,17 @@ What a window means, each a property test against the slow twin in `tests/oracle
    probability 2**-48 a pair. Categories are told apart exactly, up to 65,535 values of a field.
 """
 
-from fraudstream.features.catalog import Catalog, Feature, check_catalog
+from fraudstream.features.catalog import Catalog, Feature
 from fraudstream.features.declare import build_catalog
-from fraudstream.features.engine import FeatureEngine, Observed
+from fraudstream.features.engine import FeatureEngine, Observed, new_engine
+from fraudstream.features.plan import check_catalog
 
-__all__ = ["Catalog", "Feature", "FeatureEngine", "Observed", "build_catalog", "check_catalog"]
+__all__ = [
+    "Catalog",
+    "Feature",
+    "FeatureEngine",
+    "Observed",
+    "build_catalog",
+    "check_catalog",
+    "new_engine",
+]

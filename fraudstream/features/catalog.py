@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fraudstream.errors import ConfigError
 from fraudstream.event import EventType, spell_duration
-from fraudstream.features.aggregates import AGGREGATES as AGGREGATES
-from fraudstream.features.aggregates import value_in_words
-from fraudstream.features.where import Condition as Condition
+from fraudstream.features.aggregates import AGGREGATES, value_in_words
+from fraudstream.features.where import Condition
 from fraudstream.settings import StateSettings
 
 EVENT = "event"
@@ -136,23 +134,3 @@ def nan_in_words(feature: Feature, event: EventType) -> list[str]:
         *own.split("; ") * bool(own),
         "the history that is known is shorter (state.complete_from)",
     ]
-
-
-def check_catalog(catalog: Catalog, state: StateSettings) -> None:
-    """Check that every stage of tiles fits into the rows of an entity: tiles are never dropped.
-
-    Raises:
-        ConfigError: naming the feature that reaches furthest, and what would fit.
-    """
-    for entity, resolution_ms in catalog.stages:
-        if not resolution_ms:
-            continue
-        longest = max((f for _, f in catalog.of_stage(entity, resolution_ms)), key=lambda f: f.reach_ms)
-        span_ms = longest.reach_ms + state.lateness_ms
-        needed = -(-span_ms // resolution_ms) + 2
-        if needed > state.rows_max:
-            raise ConfigError(
-                f"{longest.name}: needs {needed:,} tiles of {spell_duration(resolution_ms)} for one {entity} "
-                f"(window, lag and state.lateness), state.rows_max is {state.rows_max:,}; "
-                "give a longer resolution or a shorter window"
-            )

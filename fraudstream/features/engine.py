@@ -16,11 +16,12 @@ from fraudstream.features.columns import BatchColumns, Codes
 from fraudstream.features.inspecting import Rows, dump
 from fraudstream.features.keys import hash_texts
 from fraudstream.features.labels import STAGES_A_WORD, KnownLabel, LabelBook, Marking
+from fraudstream.features.plan import check_catalog
 from fraudstream.features.repeats import Recognised, Repeats
 from fraudstream.features.shards import pack_shard, unpack_shard
 from fraudstream.features.stage import Stage
 from fraudstream.features.table import SHARDS
-from fraudstream.settings import StateSettings
+from fraudstream.settings import Settings, StateSettings
 
 _DAY_MS = 86_400_000
 FLAG_COLD, FLAG_REPEATED = np.uint8(8), np.uint8(16)
@@ -226,6 +227,18 @@ class FeatureEngine:
             elif cold.any():
                 X[np.ix_(np.flatnonzero(cold), columns)] = np.nan
             flags[cold] |= FLAG_COLD
+
+
+def new_engine(
+    settings: Settings, catalog: Catalog, lap: Callable[[str], None] | None = None
+) -> FeatureEngine:
+    """Return an engine that has seen nothing, as the settings want it.
+
+    Raises:
+        ConfigError: the catalogue does not fit into the bounds of the state.
+    """
+    check_catalog(catalog, settings.state)
+    return FeatureEngine(catalog, settings.state, settings.labels.grace_ms, lap)
 
 
 def _unheard(step: str) -> None:

@@ -18,7 +18,12 @@ import numpy as np
 
 from fraudstream.batch import Int64
 from fraudstream.errors import ConfigError
-from fraudstream.features.catalog import AGGREGATES, Catalog, Condition, Feature
+from fraudstream.event import spell_duration
+from fraudstream.features.access import plan_block
+from fraudstream.features.aggregates import AGGREGATES
+from fraudstream.features.catalog import Catalog, Feature
+from fraudstream.features.where import Condition
+from fraudstream.settings import StateSettings
 
 ROWS = -1  # a term over the rows themselves
 BLOCK_ROWS = 16
@@ -109,6 +114,28 @@ def plan_stage(catalog: Catalog, features: list[tuple[int, Feature]], resolution
     id_text = texts.index(catalog.event.id) if labelled and not resolution_ms else -1
     plan = builder.plan(ops, categories, bool(filters) or labelled, id_text)
     return StagePlan(plan, measures, texts, filters, labelled, bool(filters) or labelled)
+
+
+def check_catalog(catalog: Catalog, state: StateSettings) -> None:
+    """Check that every stage can be planned, and that its tiles fit into the rows of an entity: none is ever dropped.
+
+    Raises:
+        ConfigError: naming the entity or the feature that reaches furthest, and what would fit.
+    """
+    for entity, resolution_ms in catalog.stages:
+        features = catalog.of_stage(entity, resolution_ms)
+        plan_block(plan_stage(catalog, features, resolution_ms).plan)
+        if not resolution_ms:
+            continue
+        longest = max((f for _, f in features), key=lambda f: f.reach_ms)
+        span_ms = longest.reach_ms + state.lateness_ms
+        needed = -(-span_ms // resolution_ms) + 2
+        if needed > state.rows_max:
+            raise ConfigError(
+                f"{longest.name}: needs {needed:,} tiles of {spell_duration(resolution_ms)} for one {entity} "
+                f"(window, lag and state.lateness), state.rows_max is {state.rows_max:,}; "
+                "give a longer resolution or a shorter window"
+            )
 
 
 class _Builder:

@@ -15,7 +15,7 @@ from fraudstream.bus.kafka import KafkaReader, KafkaSink, KafkaSource, wait_for_
 from fraudstream.clock import monotonic_s
 from fraudstream.decode import Decoder
 from fraudstream.errors import ModelError
-from fraudstream.features import Catalog, FeatureEngine, build_catalog
+from fraudstream.features import Catalog, FeatureEngine, build_catalog, new_engine
 from fraudstream.features.labels import KnownLabel
 from fraudstream.metrics import STAGES, WorkerMetrics
 from fraudstream.registry import Registry, verify_bundle
@@ -47,7 +47,7 @@ def load_model(settings: Settings, catalog: Catalog) -> ModelParts:
 
 def warm_kernels(catalog: Catalog, settings: Settings) -> None:
     """Compile (or load from the cache) every kernel on a few rows of a throw-away engine."""
-    engine = FeatureEngine(catalog, settings.state)
+    engine = new_engine(settings, catalog)
     rows = 4
     texts: list[str | None] = [str(row) for row in range(rows)]
     fields = settings.event.fields.items()
@@ -69,7 +69,7 @@ def warm_kernels(catalog: Catalog, settings: Settings) -> None:
 
 def warmed_engine(settings: Settings, catalog: Catalog) -> FeatureEngine:
     """Return an engine that has seen the files of `worker.warm`."""
-    engine = FeatureEngine(catalog, settings.state, settings.labels.grace_ms)
+    engine = new_engine(settings, catalog)
     if settings.worker.warm:
         _absorb_files(engine, Path(settings.worker.warm), settings)
     return engine

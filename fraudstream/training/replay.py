@@ -19,24 +19,14 @@ import pyarrow.parquet as pq
 from fraudstream.batch import Int64, TransactionBatch
 from fraudstream.bus.files import Labels, RejectedRow, count_rows, read_transactions
 from fraudstream.decode import Decoder
-from fraudstream.features import Catalog, FeatureEngine, Observed, check_catalog
+from fraudstream.features import FeatureEngine, Observed
 from fraudstream.features.engine import FLAG_REPEATED
 from fraudstream.features.repeats import Recognised
 from fraudstream.scoring import Pipeline, Scored
-from fraudstream.settings import BEFORE_ALL_MS, Settings
+from fraudstream.settings import BEFORE_ALL_MS
 
 Advance = Callable[[str, int, int | None], None]  # what, how many more, of how many
 EXAMPLES_MAX = 100
-
-
-def new_engine(settings: Settings, catalog: Catalog) -> FeatureEngine:
-    """Return an engine that has seen nothing.
-
-    Raises:
-        ConfigError: the catalogue does not fit into the bounds of the state.
-    """
-    check_catalog(catalog, settings.state)
-    return FeatureEngine(catalog, settings.state, settings.labels.grace_ms)
 
 
 @dataclass(frozen=True, slots=True)

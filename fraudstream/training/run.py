@@ -9,12 +9,12 @@ from fraudstream.bus.files import read_labels, read_transactions
 from fraudstream.clock import iso, now_ms
 from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
-from fraudstream.features import Catalog, build_catalog
+from fraudstream.features import Catalog, build_catalog, new_engine
 from fraudstream.registry import Registry, write_bundle
 from fraudstream.scoring import Model, Pipeline, Policy
 from fraudstream.settings import Settings
 from fraudstream.training.dataset import dataset_as_of
-from fraudstream.training.replay import Advance, ReplayPlan, new_engine, replay_to_parquet
+from fraudstream.training.replay import Advance, ReplayPlan, replay_to_parquet
 from fraudstream.training.train import Windows, train
 
 

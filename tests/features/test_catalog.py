@@ -347,3 +347,12 @@ def test_a_category_without_listed_values_has_no_code() -> None:
     ]
     with pytest.raises(ConfigError, match="a category with listed values"):
         catalog_of(unlisted, entity="event", of="channel", aggregates=["value"], windows=[])
+
+
+def test_more_filters_than_a_row_has_bits_for_are_refused_before_anything_starts() -> None:
+    groups = [
+        FeatureGroup(entity="card", aggregates=["count"], windows=["1h"], where=f"items = {number}")
+        for number in range(16)
+    ]
+    with pytest.raises(ConfigError, match="card has 16 different `where`; 15 are accepted"):
+        check_catalog(build_catalog(groups, card_event()), bounds())

@@ -14,7 +14,7 @@ from fraudstream.bus.base import Headers, Positions
 from fraudstream.bus.files import LABEL_COLUMNS, read_table
 from fraudstream.bus.memory import MemoryMessage, MemoryReader, MemorySink, MemorySource
 from fraudstream.errors import BusError
-from fraudstream.features import FeatureEngine, build_catalog
+from fraudstream.features import build_catalog, new_engine
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.records import Alert, Decision
 from fraudstream.registry import Registry
@@ -112,7 +112,7 @@ def start(
     sink, labels, metrics = sink or MemorySink(), labels or MemoryReader(), WorkerMetrics()
     worker = Worker(
         settings,
-        lambda: FeatureEngine(catalog, settings.state, settings.labels.grace_ms),
+        lambda: new_engine(settings, catalog),
         lambda engine: Pipeline(engine, model, policy),
         Ends(source, sink, labels),
         metrics,

@@ -13,11 +13,11 @@ import pytest
 from fraudstream.batch import Float64
 from fraudstream.bus.files import Labels, read_labels
 from fraudstream.errors import ConfigError
-from fraudstream.features import build_catalog
+from fraudstream.features import build_catalog, new_engine
 from fraudstream.settings import Settings, load_settings
 from fraudstream.simulate import DAY_MS
 from fraudstream.training.dataset import Dataset, dataset_as_of
-from fraudstream.training.replay import ReplayPlan, new_engine, observe_files
+from fraudstream.training.replay import ReplayPlan, observe_files
 from fraudstream.training.run import replay_files
 from tests.worlds import LIVE_MS, START_MS, TinyWorld, ignore, write_rows
 

@@ -14,12 +14,11 @@ import pytest
 
 from fraudstream.bus.files import Labels, read_labels
 from fraudstream.errors import ConfigError, ModelError
-from fraudstream.features import build_catalog
+from fraudstream.features import build_catalog, new_engine
 from fraudstream.registry import verify_bundle
 from fraudstream.settings import Settings
 from fraudstream.simulate import DAY_MS
 from fraudstream.training.dataset import Dataset, dataset_as_of
-from fraudstream.training.replay import new_engine
 from fraudstream.training.run import train_from_files
 from fraudstream.training.train import Windows
 from tests.worlds import DAYS, LIVE_MS, START_MS, TinyWorld, ignore, write_rows, write_table
