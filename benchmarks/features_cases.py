@@ -1,16 +1,18 @@
-"""The engine, polars and the dict-and-deque twin on one stream: what each takes a transaction, and who agrees.
+"""The engine, polars and dict-and-deque twins on one stream: what each takes a transaction, and who agrees.
 
-A stream covers 60 days, so that in its second half the 30-day windows are full. Engine and twin take the first
-half in before the clock starts, and are timed on the second. Polars computes the whole table at once and is given
-all its rows, the first half's with emptier windows too.
+A stream covers 60 days, so that in its second half the 30-day windows are full. Engine and twins take the first
+half in before the clock starts, and are timed on the second; a slow twin on the first batches of it, its state as
+full as the engine's. Polars computes the whole table at once and is given all its rows, the first half's with
+emptier windows too.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,21 +20,25 @@ import numpy.typing as npt
 import polars as pl
 
 from benchmarks import features_polars
-from benchmarks.features_deque import DequeTwin
-from benchmarks.features_deque import can as deque_can
+from benchmarks.features_deque import RunningKind
 from benchmarks.features_process import settle_memory
 from benchmarks.features_stream import DAY_MS, START_MS, World, batches, rows_between
+from benchmarks.features_twin import Kind, Twin
+from benchmarks.features_twin import can as twin_can
+from benchmarks.features_walk import WalkedKind
 from fraudstream.batch import TransactionBatch
 from fraudstream.features import Catalog, FeatureEngine, build_catalog, new_engine
 from fraudstream.features.labels import KnownLabel
 from fraudstream.settings import Settings, load_settings
-from tests.oracles import FeatureTwin
 
 DAYS = 60
 CARDS_A_MERCHANT = 10
-SLOW_TWIN_ROWS = 2_000
 FRAUDS = 1 / 500
-CLOSE = 1e-9  # polars sums floats; engine and twin sum integers
+CLOSE = 1e-9  # polars sums floats; engine and twins sum integers
+WAYS: dict[str, features_polars.Way] = {
+    "group_by": features_polars.GroupBy,
+    "one_clock": features_polars.OneClock,
+}
 
 Matrix = npt.NDArray[np.float64]
 Step = tuple[list[KnownLabel], TransactionBatch]  # what is learned before the batch, and the batch
@@ -77,10 +83,10 @@ def bench_settings(**state: Any) -> Settings:
 
 
 def default_catalog(columns: str = "all") -> Catalog:
-    """Return the built-in catalogue, or the columns of it that `polars` or the `deque` twin has too."""
+    """Return the built-in catalogue, or the columns of it that `polars` or the `twins` have too."""
     settings = bench_settings()
     catalog = build_catalog(settings.features, settings.event)
-    can = {"all": lambda _: True, "polars": features_polars.can, "deque": deque_can}[columns]
+    can = {"all": lambda _: True, "polars": features_polars.can, "twins": twin_can}[columns]
     return replace(catalog, features=tuple(f for f in catalog.features if can(f)))
 
 
@@ -170,54 +176,54 @@ def engine(rows: int, cards: int, seed: int, columns: str = "all") -> dict[str, 
     return {
         "transactions_per_s": timed / took_s,
         "features": len(measured.catalog),
+        "rows_timed": timed,
         "us_per_transaction": laps.us_a_row(timed),
         "longest_ms": laps.longest_ms(),
         **state_of(measured),
     }
 
 
-def polars(rows: int, cards: int, seed: int) -> dict[str, Any]:
+def polars(rows: int, cards: int, seed: int, way: str) -> dict[str, Any]:
     """Measure polars on the whole table, behind a small one that compiles and loads what it needs."""
     catalog = default_catalog("polars")
     taken = [batch for _, batch in stream(rows, cards, seed)]
-    features_polars.features_of(features_polars.table_of(taken[:4]), catalog)
+    features_polars.features_of(features_polars.table_of(taken[:4]), catalog, WAYS[way])
     table = features_polars.table_of(taken)
     settle_memory()
     began_s = time.perf_counter()
-    features_polars.features_of(table, catalog)
+    features_polars.features_of(table, catalog, WAYS[way])
     rate = rows / (time.perf_counter() - began_s)
     left_out = [name for name in default_catalog().names if name not in catalog.names]
     return {"transactions_per_s": rate, "columns": catalog.names, "left_out": left_out}
 
 
-def deques(rows: int, cards: int, seed: int) -> dict[str, Any]:
-    """Measure the dict-and-deque twin."""
+def twin(rows: int, cards: int, seed: int, way: str, batches_timed: int | None = None) -> dict[str, Any]:
+    """Measure a dict-and-deque twin on the second half of a stream, or on that many batches of it."""
     taken = [batch for _, batch in stream(rows, cards, seed)]
     half = len(taken) // 2
-    twin = DequeTwin(default_catalog("deque"))
+    measured = new_twin(way)
     for batch in taken[:half]:
-        twin.observe(batch)
+        measured.absorb(batch)
+    timed = taken[half:][:batches_timed]
     settle_memory()
     began_s = time.perf_counter()
-    for batch in taken[half:]:
-        twin.observe(batch)
-    return {"transactions_per_s": sum(map(len, taken[half:])) / (time.perf_counter() - began_s)}
+    for batch in timed:
+        measured.observe(batch)
+    took_s, rows_timed = time.perf_counter() - began_s, sum(map(len, timed))
+    return {"transactions_per_s": rows_timed / took_s, "rows_timed": rows_timed}
 
 
-def slow_twin(cards: int, seed: int) -> dict[str, Any]:
-    """Measure the tests' twin, a list of rows an entity, on the first rows of a stream: its lists are short."""
-    settings = bench_settings()
-    taken = stream(SLOW_TWIN_ROWS, cards, seed)
-    twin = FeatureTwin(default_catalog(), settings.state, settings.labels.grace_ms)
-    began_s = time.perf_counter()
-    for labels, batch in taken:
-        twin.learn(labels)
-        twin.observe(batch)
-    return {"transactions_per_s": SLOW_TWIN_ROWS / (time.perf_counter() - began_s)}
+def new_twin(way: str) -> Twin:
+    """Return the twin that is `walked`, or the one that keeps `running` sums."""
+    kinds: dict[str, Callable[[Catalog, str], Kind]] = {
+        "walked": partial(WalkedKind, rows_max=bench_settings().state.rows_max),
+        "running": RunningKind,
+    }
+    return Twin(default_catalog("twins"), kinds[way])
 
 
 def agreement(rows: int, cards: int, seed: int) -> dict[str, Any]:
-    """Count values that differ: of the deque twin by a bit, of polars by more than CLOSE of their size.
+    """Count values that differ: of the twins by a bit, of polars by more than CLOSE of their size.
 
     Rows that the engine flags (an entity has more rows than `state.rows_max`) are left out and counted.
     """
@@ -229,24 +235,32 @@ def agreement(rows: int, cards: int, seed: int) -> dict[str, Any]:
     for labels, batch in steps:
         seen.learn(labels)
         results.append(seen.observe(batch))
-    X = np.concatenate([result.X for result in results])
     exact = np.concatenate([result.flags for result in results]) == 0
-    at = {name: column for column, name in enumerate(catalog.names)}
-    by_deque, by_polars = default_catalog("deque"), default_catalog("polars")
-    twin = DequeTwin(by_deque)
-    twin_X = np.array([x for batch in taken for x in twin.observe(batch)])
-    table = features_polars.features_of(features_polars.table_of(taken), by_polars)
-    polars_X = table.cast(pl.Float64).fill_null(np.nan).to_numpy()
-    of_deque = X[:, [at[name] for name in by_deque.names]]
-    of_polars = X[:, [at[name] for name in by_polars.names]]
-    apart = ~np.isclose(of_polars, polars_X, rtol=CLOSE, atol=CLOSE, equal_nan=True)
+    X = np.concatenate([result.X for result in results])[exact]
+    by_twins, by_polars = default_catalog("twins"), default_catalog("polars")
+    of_twins, of_polars = (X[:, [catalog.names.index(n) for n in by.names]] for by in (by_twins, by_polars))
+    table = features_polars.table_of(taken)
+
+    def of_twin(way: str) -> dict[str, int]:
+        fresh = new_twin(way)
+        given = np.array([x for batch in taken for x in fresh.observe(batch)])[exact]
+        return _counts(differs(of_twins, given), by_twins.names)
+
+    def of_way(way: str) -> dict[str, int]:
+        given = features_polars.features_of(table, by_polars, WAYS[way])
+        values = given.cast(pl.Float64).fill_null(np.nan).to_numpy()[exact]
+        apart = ~np.isclose(of_polars, values, rtol=CLOSE, atol=CLOSE, equal_nan=True)
+        return _counts(apart, by_polars.names)
+
     return {
         "rows": int(exact.sum()),
         "rows_flagged": int((~exact).sum()),
-        "deque_columns": len(by_deque),
-        "deque_mismatches": _counts(differs(of_deque, twin_X)[exact], by_deque.names),
+        "twin_columns": len(by_twins),
+        "twin_mismatches": of_twin("walked"),
+        "deque_twin_incremental_mismatches": of_twin("running"),
         "polars_columns": len(by_polars),
-        "polars_mismatches": _counts(apart[exact], by_polars.names),
+        "polars_mismatches": of_way("group_by"),
+        "polars_tuned_mismatches": of_way("one_clock"),
     }
 
 

@@ -1,72 +1,50 @@
-"""The same features the way a service keeps them today: a dict of entities, a deque and running sums a window.
+"""The same features with all that can be kept up to date kept so: a deque and running sums a window.
 
 Every window of an entity is a deque of its rows. A row that comes first lets each window drop from the left
 what has left it, reads the running sums, and is appended to each. So a sum, a count, a mean or a deviation
 costs the same whatever the window holds; extremes keep a deque of candidates (a monotonic queue), distinct
-values, shares and hours keep counts. Integers are Python's, so that a value is the engine's to the last bit.
+values, shares and hours keep counts. This is a tuned baseline; what one writes first is in `features_walk.py`.
 
-What it leaves out, in its own favour: rows must come in time order, each has every measure, there is no cap,
-no sweep of idle entities, no record of what is kept, and labels are not fed.
+There is no cap on an entity's rows. See `features_twin.py` for what else is left out.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
-from fraudstream.batch import TransactionBatch
-from fraudstream.event import NUMERIC_TYPES
+from benchmarks.features_twin import (
+    HOUR,
+    NAN,
+    TIME,
+    Check,
+    Key,
+    Kind,
+    Row,
+    Span,
+    Values,
+    fraction,
+    index,
+)
 from fraudstream.features import Catalog, Feature
-from fraudstream.features.where import Condition
 
-Row = tuple[Any, ...]  # event time, hour of the day, then the fields that the entity's features look at
-Values = list[float]
-Test = Callable[[Row], bool]
-
-NAN = math.nan
-HOUR_MS, DAY_MS = 3_600_000, 86_400_000
-TIME, HOUR, FIRST_FIELD = 0, 1, 2
-NEVER_MS = -(2**62)
 EXTREMES = ("min", "max")
 SUMS = ("sum", "mean", "std", "zscore", "ratio")
 SAME = ("distinct", "share", "same_count", "time_since_same")
-COMPARE = {
-    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt,
-    ">=": operator.ge,
-}  # fmt: skip
-
-
-def can(feature: Feature) -> bool:
-    """Tell whether the twin knows this feature."""
-    return not feature.label
 
 
 class WindowPlan:
-    """What one window of a kind of entity keeps; `span` is (length, lag, resolution) in milliseconds."""
+    """What one window of a kind of entity keeps."""
 
-    def __init__(self, span: tuple[int, int, int], test: Test | None) -> None:
-        self.length_ms, self.lag_ms, self.resolution_ms = span
-        self.test = test
+    def __init__(self, span: Span, checks: list[Check]) -> None:
+        self.span = span
+        self.checks = checks
         self.sums: list[int] = []  # places in a row
         self.squares: list[int] = []
         self.extremes: list[tuple[int, int]] = []  # place, sign
         self.same: list[int] = []
         self.hours = False
-
-    def begin_ms(self, time_ms: int) -> int:
-        """Return the time at or before which a row has left the window."""
-        begin_ms = time_ms - self.lag_ms - self.length_ms
-        return begin_ms // self.resolution_ms * self.resolution_ms - 1 if self.resolution_ms else begin_ms
-
-    def end_ms(self, time_ms: int) -> int:
-        """Return the time up to which a row has come in."""
-        end_ms = time_ms - self.lag_ms
-        if not self.resolution_ms:
-            return end_ms
-        return end_ms // self.resolution_ms * self.resolution_ms + self.resolution_ms - 1
 
 
 class Window:
@@ -77,7 +55,7 @@ class Window:
     def __init__(self, plan: WindowPlan) -> None:
         self.plan = plan
         self.rows: deque[Row] = deque()
-        self.waiting: deque[Row] | None = deque() if plan.lag_ms else None
+        self.waiting: deque[Row] | None = deque() if plan.span.lag_ms else None
         self.sums = [0] * len(plan.sums)
         self.squares = [0] * len(plan.squares)
         self.extremes: list[deque[tuple[int, int]]] = [deque() for _ in plan.extremes]
@@ -88,10 +66,10 @@ class Window:
     def move_to(self, time_ms: int) -> None:
         """Let rows come in that the lag kept out, and rows go that are too old."""
         if self.waiting is not None:
-            end_ms = self.plan.end_ms(time_ms)
+            end_ms = self.plan.span.end_ms(time_ms)
             while self.waiting and self.waiting[0][TIME] <= end_ms:
                 self._enter(self.waiting.popleft())
-        begin_ms = self.plan.begin_ms(time_ms)
+        begin_ms = self.plan.span.begin_ms(time_ms)
         rows = self.rows
         while rows and rows[0][TIME] <= begin_ms:
             self._leave(rows.popleft())
@@ -101,8 +79,9 @@ class Window:
 
     def append(self, row: Row) -> None:
         """Take the newest row in."""
-        if self.plan.test is not None and not self.plan.test(row):
-            return
+        for at, holds, value in self.plan.checks:
+            if row[at] is None or not holds(row[at], value):
+                return
         if self.waiting is None:
             self._enter(row)
         else:
@@ -148,118 +127,70 @@ class Window:
 Read = Callable[[list[Window], Row], float]
 
 
-class EntityPlan:
-    """One kind of entity: the fields of its rows, its windows, and how each feature is read."""
+class RunningKind(Kind):
+    """One kind of entity: the windows of each, and how each feature is read from them."""
 
     def __init__(self, catalog: Catalog, entity: str) -> None:
-        self._event = catalog.event
-        self.keys = catalog.event.entity_fields(entity)
-        self.fields: list[str] = []
-        self.windows: list[WindowPlan] = []
-        self._spans: dict[tuple[Any, ...], int] = {}
-        self.reads = [
+        super().__init__(catalog, entity)
+        self._plans: list[WindowPlan] = []
+        self._reads = [
             (column, self._read(f)) for column, f in enumerate(catalog.features) if f.entity == entity
         ]
+        self._entities: dict[Key, list[Window]] = {}
+
+    def observe(self, key: Key, row: Row, x: Values) -> None:
+        """Fill in the features of an entity's row and take the row in."""
+        windows = self._moved(key, row)
+        for column, read in self._reads:
+            x[column] = read(windows, row)
+        for window in windows:
+            window.append(row)
+
+    def absorb(self, key: Key, row: Row) -> None:
+        """Take a row in."""
+        for window in self._moved(key, row):
+            window.append(row)
+
+    def _moved(self, key: Key, row: Row) -> list[Window]:
+        windows = self._entities.get(key)
+        if windows is None:
+            windows = self._entities[key] = [Window(plan) for plan in self._plans]
+        for window in windows:
+            window.move_to(row[TIME])
+        return windows
 
     def _read(self, feature: Feature) -> Read:
-        at = self._place(feature.of[0]) if feature.of else -1
-        scale = 1
-        if feature.of and self._event.fields[feature.of[0]].type in NUMERIC_TYPES:
-            scale = 10 ** self._event.fields[feature.of[0]].digits
+        at = self.place(feature.of[0]) if feature.of else -1
+        scale = self.scale(feature)
         seen = self._window(feature, feature.window_ms, filtered=True)
-        plan = self.windows[seen]
+        plan = self._plans[seen]
         if feature.aggregate in SUMS:
-            total = _index(plan.sums, at)
-            squares = _index(plan.squares, at) if feature.aggregate in ("std", "zscore") else -1
+            total = index(plan.sums, at)
+            squares = index(plan.squares, at) if feature.aggregate in ("std", "zscore") else -1
             return lambda w, row: _from_sums(feature.aggregate, w[seen], total, squares, row[at], scale)
         if feature.aggregate in EXTREMES:
             sign = 1 if feature.aggregate == "max" else -1
-            place = _index(plan.extremes, (at, sign))
+            place = index(plan.extremes, (at, sign))
             return lambda w, _: _extreme(w[seen].extremes[place], sign, scale)
         if feature.aggregate in SAME:
-            return _read_same(feature.aggregate, seen, _index(plan.same, at), at)
+            return _read_same(feature.aggregate, seen, index(plan.same, at), at)
         if feature.aggregate in ("velocity", "rate"):
             by_rate = feature.aggregate == "rate"
             all_ms = feature.window_ms if by_rate else feature.baseline_ms
             of_all = self._window(feature, all_ms, filtered=not by_rate)
             top, bottom = (1, 1) if by_rate else (feature.baseline_ms, feature.window_ms)
-            return lambda w, _: _fraction(len(w[seen].rows) * top, len(w[of_all].rows) * bottom)
+            return lambda w, _: fraction(len(w[seen].rows) * top, len(w[of_all].rows) * bottom)
         plan.hours |= feature.aggregate == "hour_habit"
         return _READ_ROWS[feature.aggregate](seen)
 
-    def _place(self, field: str) -> int:
-        return FIRST_FIELD + _index(self.fields, field)
-
     def _window(self, feature: Feature, length_ms: int, filtered: bool) -> int:
-        conditions = feature.where if filtered else ()
-        span = (length_ms, feature.lag_ms, feature.resolution_ms)
-        if (span, conditions) not in self._spans:
-            self._spans[span, conditions] = len(self.windows)
-            self.windows.append(WindowPlan(span, self._test(conditions)))
-        return self._spans[span, conditions]
-
-    def _test(self, conditions: Iterable[Condition]) -> Test | None:
-        checks = [(self._place(c.field), COMPARE[c.op], c.value) for c in conditions]
-        if not checks:
-            return None
-        return lambda row: all(row[at] is not None and holds(row[at], value) for at, holds, value in checks)
-
-
-class DequeTwin:
-    """Features one row after the other; rows must come in time order.
-
-    Args:
-        catalog: the features; `can` must hold for each.
-    """
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._columns = len(catalog.features)
-        self._event_reads = [
-            (column, _read_event(feature, catalog))
-            for column, feature in enumerate(catalog.features)
-            if feature.entity == "event"
-        ]
-        kinds = dict.fromkeys(f.entity for f in catalog.features if f.entity != "event")
-        self._plans = [EntityPlan(catalog, entity) for entity in kinds]
-        self._entities: list[dict[Any, list[Window]]] = [{} for _ in self._plans]
-
-    def observe(self, batch: TransactionBatch) -> list[Values]:
-        """Return the features of a batch's rows and take the rows in."""
-        times: list[int] = batch.time_ms.tolist()
-        hours: list[int] = (batch.time_ms // HOUR_MS % 24).tolist()
-        columns: dict[str, list[Any]] = {name: column.tolist() for name, column in batch.measures.items()}
-        columns.update(batch.texts)
-        X = [[NAN] * self._columns for _ in times]
-        for plan, entities in zip(self._plans, self._entities, strict=True):
-            keys: Iterable[Any] = zip(*(columns[field] for field in plan.keys), strict=True)
-            rows = zip(times, hours, *(columns[field] for field in plan.fields), strict=True)
-            for x, key, row in zip(X, keys, rows, strict=True):
-                if None in key:
-                    continue
-                windows = entities.get(key)
-                if windows is None:
-                    windows = entities[key] = [Window(of_window) for of_window in plan.windows]
-                for window in windows:
-                    window.move_to(row[TIME])
-                for column, read in plan.reads:
-                    x[column] = read(windows, row)
-                for window in windows:
-                    window.append(row)
-        for column, of_event in self._event_reads:
-            for x, value in zip(X, of_event(batch), strict=True):
-                x[column] = value
-        return X
-
-
-def _index(places: list[Any], wanted: Any) -> int:
-    """Return the place of a value in a list, appended where it is not there yet."""
-    if wanted not in places:
-        places.append(wanted)
-    return places.index(wanted)
-
-
-def _fraction(top: int, bottom: int) -> float:
-    return float(top) / float(bottom) if bottom else NAN
+        span = Span(length_ms, feature.lag_ms, feature.resolution_ms)
+        checks = self.checks(feature.where if filtered else ())
+        for at, plan in enumerate(self._plans):
+            if (plan.span, plan.checks) == (span, checks):
+                return at
+        self._plans.append(WindowPlan(span, checks))
+        return len(self._plans) - 1
 
 
 def _from_sums(aggregate: str, window: Window, total_at: int, squares_at: int, own: int, scale: int) -> float:
@@ -267,15 +198,15 @@ def _from_sums(aggregate: str, window: Window, total_at: int, squares_at: int, o
     if aggregate == "sum":
         return float(total) / float(scale)
     if aggregate == "mean":
-        return _fraction(total, n * scale)
+        return fraction(total, n * scale)
     if aggregate == "ratio":
-        return _fraction(own * n, total)
+        return fraction(own * n, total)
     if n < 2:
         return NAN
-    deviation = math.sqrt(_fraction(n * window.squares[squares_at] - total * total, n * (n - 1)))
+    deviation = math.sqrt(fraction(n * window.squares[squares_at] - total * total, n * (n - 1)))
     if aggregate == "std":
         return deviation / scale
-    return _fraction(own * n - total, n) / deviation if deviation else NAN
+    return fraction(own * n - total, n) / deviation if deviation else NAN
 
 
 def _extreme(candidates: deque[tuple[int, int]], sign: int, scale: int) -> float:
@@ -290,7 +221,7 @@ def _read_same(aggregate: str, seen: int, place: int, at: int) -> Read:
         return NAN if row[at] is None else float(w[seen].same[place].get(row[at], 0))
 
     def share(w: list[Window], row: Row) -> float:
-        return NAN if row[at] is None else _fraction(w[seen].same[place].get(row[at], 0), len(w[seen].rows))
+        return NAN if row[at] is None else fraction(w[seen].same[place].get(row[at], 0), len(w[seen].rows))
 
     def time_since_same(w: list[Window], row: Row) -> float:
         last = w[seen].last[place].get(row[at]) if row[at] is not None else None
@@ -303,7 +234,7 @@ def _read_same(aggregate: str, seen: int, place: int, at: int) -> Read:
 
 def _hour_habit(window: Window, hour: int) -> float:
     near = window.hours[hour] + window.hours[hour - 1] + window.hours[(hour + 1) % 24]
-    return _fraction(near, len(window.rows))
+    return fraction(near, len(window.rows))
 
 
 def _since_last(window: Window, time_ms: int) -> float:
@@ -316,21 +247,3 @@ _READ_ROWS: dict[str, Callable[[int], Read]] = {
     "time_since_last": lambda seen: lambda w, row: _since_last(w[seen], row[TIME]),
     "hour_habit": lambda seen: lambda w, row: _hour_habit(w[seen], row[HOUR]),
 }
-
-
-def _read_event(feature: Feature, catalog: Catalog) -> Callable[[TransactionBatch], Iterable[float]]:
-    of = feature.of
-    if feature.aggregate == "hour_of_day":
-        return lambda batch: (batch.time_ms // HOUR_MS % 24).astype(float).tolist()
-    if feature.aggregate == "day_of_week":
-        return lambda batch: ((batch.time_ms // DAY_MS + 3) % 7).astype(float).tolist()
-    if feature.aggregate == "differs":
-        return lambda batch: [
-            NAN if None in pair else float(pair[0] != pair[1])
-            for pair in zip(batch.texts[of[0]], batch.texts[of[1]], strict=True)
-        ]
-    field = catalog.event.fields[of[0]]
-    if field.type in NUMERIC_TYPES:
-        return lambda batch: [value / 10**field.digits for value in batch.measures[of[0]].tolist()]
-    codes: dict[str | None, float] = {value: float(code) for code, value in enumerate(field.values)}
-    return lambda batch: [codes.get(text, NAN) for text in batch.texts[of[0]]]

@@ -1,10 +1,15 @@
-"""The same columns by polars' rolling windows, offline: the whole table at once, made as fast as we could.
+"""The same columns by polars' rolling windows, offline: the whole table at once, in two ways.
 
-Texts become codes once; for each kind of entity the rows are sorted by its code (a stable radix sort) and put on
-one clock, on which the entities lie far apart; then one `rolling` frame a window length gives all its aggregates
-in one pass. A share is a rolling count by entity and value beside the one by entity; z-score, ratio and velocity
-are taken from those columns. What one writes first, `rolling(group_by=...)` on sorted texts with `diff().over()`
-behind it, takes four times as long; an expression a feature with `.rolling().over()` fifty times.
+`GroupBy` is what its documentation has: the rows sorted by the texts that name the entity, one frame of
+`rolling(period=..., group_by=...)` a window length with all its aggregates, `diff().over(...)` for the time since
+the last row. Its groups come in no certain order, so each frame is sorted by what its rows are; with a
+join in place of the sorts it takes a quarter longer.
+
+`OneClock` is as fast as we could make it: texts become codes once; the rows are sorted by the code of their entity
+(a stable radix sort) and put on one clock, on which the entities lie far apart; then `rolling` needs no groups.
+
+In both a share is a rolling count by entity and value beside the one by entity; z-score, ratio and velocity are
+taken from those columns. An expression a feature with `.rolling().over()` takes fifty times as long as `OneClock`.
 
 Polars knows the whole table and need not be ready for the next row: what it is spared is what an engine is for.
 Not expressed here are `hour_habit` (only by an expression evaluated for each window, as slow as all others
@@ -51,6 +56,56 @@ COMPARE: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
 BY_VALUE = ("share", "same_count", "time_since_same")
 
 
+class GroupBy:
+    """Rows with their windows by `rolling(group_by=...)`.
+
+    Attributes:
+        rows: sorted by group, and by time inside a group.
+        keys: the columns that name a group.
+        since_ms: the time since the group's last row.
+    """
+
+    def __init__(self, rows: pl.DataFrame, keys: list[str]) -> None:
+        self.rows = rows.sort(*keys, TIME)
+        self.keys = keys
+        self.since_ms = pl.col(TIME).diff().over(keys)
+
+    @staticmethod
+    def told_apart(texts: pl.Expr) -> pl.Expr:
+        """Return what stands for the texts: they themselves."""
+        return texts
+
+    def rolling(self, length_ms: int, aggregates: list[pl.Expr]) -> pl.DataFrame:
+        """Return aggregates of each row's window, rows as in `rows`."""
+        windows = self.rows.rolling(TIME, period=f"{length_ms}i", group_by=self.keys, closed="none")
+        return windows.agg(aggregates).sort(*self.keys, TIME).drop(*self.keys, TIME)
+
+
+class OneClock:
+    """Rows with their windows on one clock, on which the groups follow each other; attributes as of `GroupBy`."""
+
+    def __init__(self, rows: pl.DataFrame, keys: list[str]) -> None:
+        ordered = rows.with_columns(_packed(*map(pl.col, keys)).alias(KEY)).sort(KEY, maintain_order=True)
+        ordered = ordered.with_columns(pl.col(KEY).rle_id().alias(GROUP))
+        clock = pl.col(TIME) + pl.col(GROUP).cast(pl.Int64) * APART_MS
+        self.rows = ordered.with_columns(clock.set_sorted().alias(CLOCK))
+        self.keys = [GROUP]
+        self.since_ms = pl.col(CLOCK).diff()
+
+    @staticmethod
+    def told_apart(texts: pl.Expr) -> pl.Expr:
+        """Return codes of 32 bits that stand for the texts."""
+        return texts.cast(pl.Categorical).to_physical()
+
+    def rolling(self, length_ms: int, aggregates: list[pl.Expr]) -> pl.DataFrame:
+        """Return aggregates of each row's window, rows as in `rows`."""
+        return self.rows.rolling(CLOCK, period=f"{length_ms}i", closed="none").agg(aggregates).drop(CLOCK)
+
+
+Grouped = GroupBy | OneClock
+Way = type[GroupBy] | type[OneClock]
+
+
 def can(feature: Feature) -> bool:
     """Tell whether this module computes the feature."""
     beyond = (feature.lag_ms, feature.label, feature.resolution_ms)
@@ -68,31 +123,37 @@ def table_of(batches: Iterable[TransactionBatch]) -> pl.DataFrame:
     return pl.concat(parts, rechunk=True).with_row_index(ROW)
 
 
-def features_of(table: pl.DataFrame, catalog: Catalog) -> pl.DataFrame:
+def features_of(table: pl.DataFrame, catalog: Catalog, way: Way) -> pl.DataFrame:
     """Return the columns of the catalogue in its order, rows as in the table; null for missing."""
     kinds = dict.fromkeys(f.entity for f in catalog.features if f.entity != "event")
     texts = pl.col(*(name for name, kind in table.schema.items() if kind == pl.String))
     filters = dict.fromkeys(f.where for f in catalog.features if f.where)
-    coded = table.with_columns(
-        texts.cast(pl.Categorical).to_physical(),
+    prepared = table.with_columns(
+        way.told_apart(texts),
         *(_fulfils(conditions).alias(_slug(conditions)) for conditions in filters),
     )
     own = [_event_column(f, catalog).alias(f.name) for f in catalog.features if f.entity == "event"]
-    parts = [table.select(own), *(_entity_columns(coded, catalog, entity) for entity in kinds)]
+    parts = [table.select(own), *(_entity_columns(prepared, catalog, entity, way) for entity in kinds)]
     return pl.concat(parts, how="horizontal").select(catalog.names)
 
 
-def _entity_columns(table: pl.DataFrame, catalog: Catalog, entity: str) -> pl.DataFrame:
-    keys = [pl.col(name) for name in catalog.event.entity_fields(entity)]
+def _entity_columns(table: pl.DataFrame, catalog: Catalog, entity: str, way: Way) -> pl.DataFrame:
+    keys = list(catalog.event.entity_fields(entity))
     features = [f for f in catalog.features if f.entity == entity]
-    fields = dict.fromkeys(name for f in features for name in (*f.of, *([_slug(f.where)] if f.where else [])))
-    rows = table.filter(pl.all_horizontal(key.is_not_null() for key in keys))
-    rows = _grouped(rows.select(ROW, TIME, *fields, _packed(*keys).alias(KEY)))
-    for length_ms in sorted({ms for f in features for ms in (f.window_ms, f.baseline_ms) if ms}):
-        rows = rows.hstack(_windows(rows, features, length_ms))
-    for field in dict.fromkeys(f.of[0] for f in features if f.aggregate in BY_VALUE):
-        rows = rows.hstack(_by_value(rows, features, field))
-    columns = rows.select(ROW, *(_column(f, catalog).alias(f.name) for f in features))
+    fields = [name for f in features for name in (*f.of, *([_slug(f.where)] if f.where else []))]
+    named = table.filter(pl.all_horizontal(pl.col(key).is_not_null() for key in keys))
+    grouped = way(named.select(*dict.fromkeys((ROW, TIME, *keys, *fields))), keys)
+    lengths_ms = sorted({ms for f in features for ms in (f.window_ms, f.baseline_ms) if ms})
+    by_value = dict.fromkeys(f.of[0] for f in features if f.aggregate in BY_VALUE)
+    rows = pl.concat(
+        [
+            grouped.rows,
+            *(_windows(grouped, features, length_ms) for length_ms in lengths_ms),
+            *(_by_value(grouped, features, field) for field in by_value),
+        ],
+        how="horizontal",
+    )
+    columns = rows.select(ROW, *(_column(f, catalog, grouped.since_ms).alias(f.name) for f in features))
     if len(rows) == len(table):
         return columns.sort(ROW).drop(ROW)
     return table.select(ROW).join(columns, on=ROW, how="left", maintain_order="left").drop(ROW)
@@ -104,13 +165,6 @@ def _packed(*keys: pl.Expr) -> pl.Expr:
         return keys[0].cast(pl.UInt64)
     first, second = keys
     return first.cast(pl.UInt64) * 2**32 + second.fill_null(2**32 - 1)
-
-
-def _grouped(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows, which are in time order, sorted by their key; groups follow each other on one clock."""
-    ordered = rows.sort(KEY, maintain_order=True).with_columns(pl.col(KEY).rle_id().alias(GROUP))
-    clock = pl.col(TIME) + pl.col(GROUP).cast(pl.Int64) * APART_MS
-    return ordered.with_columns(clock.set_sorted().alias(CLOCK))
 
 
 def _fulfils(conditions: tuple[Condition, ...]) -> pl.Expr:
@@ -127,7 +181,7 @@ def _name(part: str, of: str, length_ms: int, conditions: tuple[Condition, ...] 
     return f"{part}:{of}:{length_ms}:{_slug(conditions)}"
 
 
-def _windows(rows: pl.DataFrame, features: list[Feature], length_ms: int) -> pl.DataFrame:
+def _windows(grouped: Grouped, features: list[Feature], length_ms: int) -> pl.DataFrame:
     """Return the rolling columns that the features need of one window length."""
     wanted = {_name("count", "", length_ms): pl.len()}
     for feature in features:
@@ -138,28 +192,24 @@ def _windows(rows: pl.DataFrame, features: list[Feature], length_ms: int) -> pl.
             values = pl.when(pl.col(_slug(feature.where))).then(pl.col(of)) if feature.where else pl.col(of)
             parts = [part for part in NEEDS[feature.aggregate] if part in PARTS]
             wanted |= {_name(part, of, length_ms, feature.where): PARTS[part](values) for part in parts}
-    return _rolling(rows, length_ms, [part.alias(name) for name, part in wanted.items()])
+    return grouped.rolling(length_ms, [part.alias(name) for name, part in wanted.items()])
 
 
-def _rolling(rows: pl.DataFrame, length_ms: int, aggregates: list[pl.Expr]) -> pl.DataFrame:
-    return rows.rolling(CLOCK, period=f"{length_ms}i", closed="none").agg(aggregates).drop(CLOCK)
-
-
-def _by_value(rows: pl.DataFrame, features: list[Feature], field: str) -> pl.DataFrame:
+def _by_value(grouped: Grouped, features: list[Feature], field: str) -> pl.DataFrame:
     """Return, for each window, the rolling count of rows of the entity with the same value of a field."""
-    key = _packed(pl.col(GROUP), pl.col(field)).alias(KEY)
-    ordered = _grouped(rows.select(TIME, key).with_row_index(PLACE))
-    found = [ordered.select(PLACE)]
+    keys = list(dict.fromkeys((*grouped.keys, field)))
+    same = type(grouped)(grouped.rows.select(TIME, *keys).with_row_index(PLACE), keys)
+    found = [same.rows.select(PLACE)]
     of_field = [f for f in features if f.aggregate in BY_VALUE and f.of[0] == field]
     for length_ms in sorted({f.window_ms for f in of_field}):
-        found.append(_rolling(ordered, length_ms, [pl.len().alias(_name("same", field, length_ms))]))
+        found.append(same.rolling(length_ms, [pl.len().alias(_name("same", field, length_ms))]))
     if any(f.aggregate == "time_since_same" for f in of_field):
-        found.append(ordered.select(pl.col(CLOCK).diff().alias(_name("since", field, 0))))
+        found.append(same.rows.select(same.since_ms.alias(_name("since", field, 0))))
     return pl.concat(found, how="horizontal").sort(PLACE).drop(PLACE)
 
 
-def _column(feature: Feature, catalog: Catalog) -> pl.Expr:
-    """Return a windowed feature from the parts of its windows."""
+def _column(feature: Feature, catalog: Catalog, since_ms: pl.Expr) -> pl.Expr:
+    """Return a windowed feature from the parts of its windows; `since_ms` is since the entity's last row."""
     of = feature.of[0] if feature.of else ""
     scale = 10 ** catalog.event.fields[of].digits if of else 1
 
@@ -177,11 +227,10 @@ def _column(feature: Feature, catalog: Catalog) -> pl.Expr:
             rate = seen("count") * float(feature.baseline_ms) / (longer * float(feature.window_ms))
             return pl.when(longer > 0).then(rate)
         case "time_since_last":
-            since_ms = pl.col(CLOCK).diff()
             return pl.when(since_ms < feature.window_ms).then(since_ms / 1000)
         case "time_since_same":
-            since_ms = pl.col(_name("since", of, 0))
-            return pl.when(pl.col(of).is_not_null() & (since_ms < feature.window_ms)).then(since_ms / 1000)
+            same_ms = pl.col(_name("since", of, 0))
+            return pl.when(pl.col(of).is_not_null() & (same_ms < feature.window_ms)).then(same_ms / 1000)
         case "zscore":
             return pl.when(seen("std") > 0).then((pl.col(of) - seen("mean")) / seen("std"))
         case "ratio":

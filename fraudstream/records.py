@@ -35,7 +35,7 @@ def _declared(name: str, field: Field) -> Any:
     return (name, wire) if field.required else (name, wire | None, None)
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """One for every transaction.
 
     Attributes:

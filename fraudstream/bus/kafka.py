@@ -300,14 +300,15 @@ class KafkaSink:
 
     def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
         """Queue one message; wait where the queue is full."""
-        deadline = monotonic_s() + FLUSH_TIMEOUT_S
+        deadline_s: float | None = None
         while True:
             try:
                 self._producer.produce(topic, value, key, headers=headers, on_delivery=self._report)
                 return
             except BufferError:
+                deadline_s = deadline_s or monotonic_s() + FLUSH_TIMEOUT_S
                 self._producer.poll(0.1)
-                if monotonic_s() > deadline:
+                if monotonic_s() > deadline_s:
                     raise BusError(
                         f"no message could be queued for {topic} for {FLUSH_TIMEOUT_S:.0f} s"
                     ) from None

@@ -1,32 +1,37 @@
 """Asks for memory some rows before it is needed: with a million cards nearly every row's is in no cache.
 
-Three steps, each of which needs what the one before has brought: the header tells where rows and index are, the
-index where the ends of the windows and the maps are.
+Four steps, each of which needs what the one before has brought: the header tells where rows and index are, the
+index where the ends of the windows and the maps are, a row at an end which entries of the maps it will change.
 """
 
 from __future__ import annotations
 
 from fraudstream.features.access import (
+    D_TEXT_SLOTS,
     D_TEXT_TERMS,
     D_WINDOWS,
     HEADER_WIDTH,
     K_HEADERS,
     K_WORDS,
     batch_key,
+    batch_time,
+    by_window,
     header,
     number_of,
+    order_at,
     shape,
     store_of,
+    text_slot_at,
     text_term_at,
     word_at,
 )
-from fraudstream.features.index import home_of
+from fraudstream.features.index import bounds_of, ends_of, home_of
 from fraudstream.features.memory import compiled, prefetch, word
 from fraudstream.features.plan import P_BLOCKS, P_MAPS, P_ROW_BYTES, X_ENTRY_WORDS, X_TEXT
-from fraudstream.features.rows import MAP_BASE, MAP_LENGTH, MAP_WORDS, row_at
+from fraudstream.features.rows import MAP_BASE, MAP_LENGTH, MAP_WORDS, row_at, text_of
 from fraudstream.features.table import H_BASE, H_COUNT, H_HASH, H_INDEX, H_START
 
-HEADER_AHEAD, ROWS_AHEAD, ENDS_AHEAD = 12, 8, 4
+HEADER_AHEAD, ROWS_AHEAD, ENDS_AHEAD, ENTRIES_AHEAD = 12, 8, 5, 2
 _LINE_BYTES = 64
 _LINES_MAX = 24
 
@@ -61,6 +66,15 @@ def fetch_rows(stores, plan, slot):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _fetch_entry(store, plan, index, term, key):  # type: ignore[no-untyped-def]
+    """Ask for the entry of a text in its map."""
+    at = index + shape(plan, P_MAPS) + MAP_WORDS * term
+    length, words = word_at(store, at + MAP_LENGTH), text_term_at(plan, term, X_ENTRY_WORDS)
+    if length > 0:
+        prefetch(word(store, K_WORDS) + 8 * (word_at(store, at + MAP_BASE) + home_of(key, length) * words))
+
+
+@compiled
 def fetch_ends(stores, plan, slot, batch, row):  # type: ignore[no-untyped-def]
     """Ask for the rows at the ends of an entity's windows, and for the entries of this row's texts."""
     if slot < 0 or header(stores, slot, H_INDEX) < 0:
@@ -68,10 +82,28 @@ def fetch_ends(stores, plan, slot, batch, row):  # type: ignore[no-untyped-def]
     store = store_of(stores, header(stores, slot, H_HASH))
     base, index = header(store, slot, H_BASE), header(store, slot, H_INDEX)
     for window in range(number_of(plan, D_WINDOWS)):
-        prefetch(row_at(store, plan, base, word_at(store, index + window)))
+        first = row_at(store, plan, base, word_at(store, index + window))
+        prefetch(first)
+        prefetch(first - shape(plan, P_ROW_BYTES))  # looked at too: does it come back in?
     for term in range(number_of(plan, D_TEXT_TERMS)):
-        at = index + shape(plan, P_MAPS) + MAP_WORDS * term
-        length, words = word_at(store, at + MAP_LENGTH), text_term_at(plan, term, X_ENTRY_WORDS)
-        if length > 0:
-            place = home_of(batch_key(batch, row, text_term_at(plan, term, X_TEXT)), length)
-            prefetch(word(store, K_WORDS) + 8 * (word_at(store, at + MAP_BASE) + place * words))
+        _fetch_entry(store, plan, index, term, batch_key(batch, row, text_term_at(plan, term, X_TEXT)))
+
+
+@compiled
+def fetch_entries(stores, plan, slot, batch, row):  # type: ignore[no-untyped-def]
+    """Ask for the entries of the rows that this row's time will push out of their windows."""
+    if slot < 0 or number_of(plan, D_TEXT_SLOTS) == 0 or header(stores, slot, H_INDEX) < 0:
+        return
+    store = store_of(stores, header(stores, slot, H_HASH))
+    index = header(store, slot, H_INDEX)
+    for window in range(number_of(plan, D_WINDOWS)):
+        first, end = by_window(plan, window, 2), by_window(plan, window, 3)
+        if first == end:
+            continue
+        low, high = ends_of(store, plan, index, window)
+        at = row_at(store, plan, header(store, slot, H_BASE), low)
+        if low == high or word(at, 0) > bounds_of(plan, window, batch_time(batch, row))[0]:
+            continue
+        for o in range(first, end):
+            term = text_slot_at(plan, order_at(plan, o), 0)
+            _fetch_entry(store, plan, index, term, text_of(plan, at, text_term_at(plan, term, X_TEXT)))

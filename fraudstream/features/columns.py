@@ -39,9 +39,9 @@ class Codes:
     def column(self, texts: list[str | None]) -> Int64:
         """Return the codes of a column, [n]."""
         try:
-            return np.array([*map(self.of.__getitem__, texts)], np.int64)
+            return np.fromiter(map(self.of.__getitem__, texts), np.int64, len(texts))
         except KeyError:
-            return np.array([*map(self.code, texts)], np.int64)
+            return np.fromiter(map(self.code, texts), np.int64, len(texts))
 
 
 class BatchColumns:

@@ -15,7 +15,7 @@ from fraudstream.features.catalog import EVENT, Catalog, Feature
 from fraudstream.features.columns import BatchColumns, Codes
 from fraudstream.features.inspecting import Rows, dump
 from fraudstream.features.keys import hash_texts
-from fraudstream.features.labels import STAGES_A_WORD, KnownLabel, LabelBook, Marking
+from fraudstream.features.labels import KnownLabel, LabelBook, Marking
 from fraudstream.features.plan import check_catalog
 from fraudstream.features.repeats import Recognised, Repeats
 from fraudstream.features.shards import pack_shard, unpack_shard
@@ -23,7 +23,7 @@ from fraudstream.features.stage import Stage
 from fraudstream.features.table import SHARDS
 from fraudstream.settings import Settings, StateSettings
 
-_DAY_MS = 86_400_000
+_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 FLAG_COLD, FLAG_REPEATED = np.uint8(8), np.uint8(16)
 FLAG_NAMES = {
     int(kernels.FLAG_LATE): "late",
@@ -202,14 +202,9 @@ class FeatureEngine:
         if self.labels is None:
             return []
         hashed = [hashes for stage, hashes in zip(self.stages, entities, strict=True) if stage.labelled]
-        filtered = [columns.bits(stage.planned.filters) for stage in self.stages if stage.labelled]
-        bits = np.zeros((-(-len(filtered) // STAGES_A_WORD), len(columns.batch)), np.int64)
-        for number, column in enumerate(filtered):
-            word, place = divmod(number, STAGES_A_WORD)
-            bits[word] |= column.astype(np.int64) << (16 * place)
-        words = np.column_stack([*(hashes.view(np.int64) for hashes in hashed), *bits])
-        ids = self._hashes_of(columns.batch.ids)
-        marks = self.labels.markings(ids, columns.batch.time_ms, words, self.watermark_ms)
+        bits = [columns.bits(stage.planned.filters) for stage in self.stages if stage.labelled]
+        ids, time_ms = self._hashes_of(columns.batch.ids), columns.batch.time_ms
+        marks = self.labels.markings(ids, time_ms, hashed, bits, self.watermark_ms)
         self.lap("labels")
         return marks
 
@@ -248,9 +243,10 @@ def _unheard(step: str) -> None:
 def _event_column(feature: Feature, columns: BatchColumns, catalog: Catalog) -> Float64 | Int64:
     batch = columns.batch
     if feature.aggregate == "hour_of_day":
-        return (batch.time_ms % _DAY_MS) // 3_600_000
+        return batch.time_ms // _HOUR_MS - batch.time_ms // _DAY_MS * 24
     if feature.aggregate == "day_of_week":
-        return (batch.time_ms // _DAY_MS + 3) % 7
+        days = batch.time_ms // _DAY_MS + 3
+        return days - days // 7 * 7
     if feature.aggregate == "differs":
         return columns.differing(*feature.of)
     field = catalog.event.fields[feature.of[0]]

@@ -35,6 +35,7 @@ from fraudstream.features.access import (
     term_at,
     text_slot_at,
     text_term_at,
+    window_at,
     word_at,
 )
 from fraudstream.features.arena import allocate, release
@@ -80,6 +81,17 @@ from fraudstream.features.wide import add, subtract
 HOUR_MS = 3_600_000
 _MAP_MIN = 16
 _MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+@compiled
+def bounds_of(plan, window, time_ms):  # type: ignore[no-untyped-def]
+    """Return (after, until): a row at `time_ms` sees rows later than the one and not later than the other."""
+    until = time_ms - window_at(plan, window, 1)
+    after = until - window_at(plan, window, 0)
+    resolution_ms = shape(plan, P_RESOLUTION_MS)
+    if resolution_ms > 0:
+        return after // resolution_ms * resolution_ms - 1, until // resolution_ms * resolution_ms
+    return after, until
 
 
 @compiled
@@ -372,6 +384,18 @@ def move_to(store, plan, slot, window, bounds):  # type: ignore[no-untyped-def]
         _count_row(store, plan, index, window, first + row_bytes * high, -1)
     _put_ends(store, plan, index, window, (low, high))
     return low, high
+
+
+@compiled
+def enter(store, plan, slot, place):  # type: ignore[no-untyped-def]
+    """Let the row appended at a place enter the windows without a lag: what it needs was just read."""
+    index = header(store, slot, H_INDEX)
+    row = row_at(store, plan, header(store, slot, H_BASE), place)
+    for window in range(number_of(plan, D_WINDOWS)):
+        low, high = ends_of(store, plan, index, window)
+        if high == place and window_at(plan, window, 1) == 0:
+            _count_row(store, plan, index, window, row, 1)
+            _put_ends(store, plan, index, window, (low, place + 1))
 
 
 @compiled

@@ -45,9 +45,11 @@ from fraudstream.features.access import (
 )
 from fraudstream.features.ahead import (
     ENDS_AHEAD,
+    ENTRIES_AHEAD,
     HEADER_AHEAD,
     ROWS_AHEAD,
     fetch_ends,
+    fetch_entries,
     fetch_header,
     fetch_rows,
 )
@@ -56,6 +58,7 @@ from fraudstream.features.index import (
     add_hours,
     add_sums,
     ends_of,
+    enter,
     fill_blocks,
     let_go_of_first,
     note_row,
@@ -174,6 +177,7 @@ def _insert(store, plan, slot, batch, row):  # type: ignore[no-untyped-def]
     if index >= 0:
         if place == end:
             note_row(store, plan, index, base, capacity, place)
+            enter(store, plan, slot, place)
         else:
             fill_blocks(store, plan, index, base, capacity, (start, place, end + 1))
 
@@ -341,6 +345,8 @@ def observe(stores, plan, scratch, slots, batch, marks, bounds, start):  # type:
             fetch_rows(stores, plan, slots[row + ROWS_AHEAD])
         if row + ENDS_AHEAD < len(slots):
             fetch_ends(stores, plan, slots[row + ENDS_AHEAD], batch, row + ENDS_AHEAD)
+        if row + ENTRIES_AHEAD < len(slots):
+            fetch_entries(stores, plan, slots[row + ENTRIES_AHEAD], batch, row + ENTRIES_AHEAD)
         slot, time_ms = slots[row], batch_time(batch, row)
         idle_ms = _tile_of(plan, watermark_ms) - shape(plan, P_REACH_MS) - lateness_ms
         if rows_max > 0:  # a row that is only looked at moves no stream

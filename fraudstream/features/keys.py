@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from fraudstream.batch import UInt64
+from fraudstream.features.memory import address_of, compiled, octet, word
 
 # Fixed: the hashes stand in the state, which another process of the same deployment continues.
 KEY = (np.uint64(0x66726175_64737472), np.uint64(0x65616D2D_6B657931))
@@ -22,19 +22,25 @@ KEY = (np.uint64(0x66726175_64737472), np.uint64(0x65616D2D_6B657931))
 
 def hash_texts(texts: Sequence[str | None]) -> UInt64:
     """Return the hash of each text's UTF-8 form, [n]; 0 for None."""
-    missing = None in texts
-    present: Sequence[str] = [text or "" for text in texts] if missing else texts  # type: ignore[assignment]
-    joined = "".join(present)
-    octets = joined.encode()
-    if len(octets) == len(joined):
-        lengths = np.fromiter(map(len, present), np.int64, len(present))
-    else:
-        lengths = np.array([len(text.encode()) for text in present], np.int64)
-    stops = np.cumsum(lengths)
+    if not texts:
+        return np.empty(0, np.uint64)
+    try:
+        joined = "\0".join(texts)  # type: ignore[arg-type]
+    except TypeError:  # one is None
+        joined = "\0".join([text or "" for text in texts])
+    octets = np.frombuffer(joined.encode() + b"\0", np.uint8)
+    stops = np.flatnonzero(octets == 0)
+    starts = np.empty_like(stops)
+    starts[0], starts[1:] = 0, stops[:-1] + 1
+    if len(stops) > len(texts):  # a text has a 0 in it
+        lengths = np.array([len((text or "").encode()) for text in texts], np.int64)
+        stops = np.cumsum(lengths + 1) - 1
+        starts = stops - lengths
     hashes = np.empty(len(texts), np.uint64)
-    _hash_segments(np.frombuffer(octets or b"\0", np.uint8), stops - lengths, stops, hashes)
-    if missing:
-        hashes[np.fromiter((text is None for text in texts), bool, len(texts))] = 0
+    _hash_segments(address_of(octets), starts, stops, hashes)
+    for row in np.flatnonzero(starts == stops).tolist():
+        if texts[row] is None:
+            hashes[row] = 0
     return hashes
 
 
@@ -47,12 +53,12 @@ def combine(hashes: Sequence[UInt64]) -> UInt64:
     return mixed
 
 
-@numba.njit(cache=True, inline="always")
+@compiled
 def _rotate(x: np.uint64, bits: np.uint64) -> np.uint64:
     return (x << bits) | (x >> (np.uint64(64) - bits))
 
 
-@numba.njit(cache=True)
+@compiled
 def _round(v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64) -> tuple[
     np.uint64, np.uint64, np.uint64, np.uint64
 ]:  # fmt: skip
@@ -69,25 +75,21 @@ def _round(v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64) -> tuple[
     return v0, v1, v2, v3
 
 
-@numba.njit(cache=True)
-def _siphash(octets: npt.NDArray[np.uint8], start: int, stop: int) -> np.uint64:
+@compiled
+def _siphash(start: int, length: int) -> np.uint64:
+    """Return the hash of so many bytes from an address on."""
     v0 = KEY[0] ^ np.uint64(0x736F6D6570736575)
     v1 = KEY[1] ^ np.uint64(0x646F72616E646F6D)
     v2 = KEY[0] ^ np.uint64(0x6C7967656E657261)
     v3 = KEY[1] ^ np.uint64(0x7465646279746573)
-    length = stop - start
-    at = start
-    for _ in range(length >> 3):
-        word = np.uint64(0)
-        for byte in range(8):
-            word |= np.uint64(octets[at + byte]) << np.uint64(8 * byte)
-        v3 ^= word
+    for i in range(length >> 3):
+        part = np.uint64(word(start, i))
+        v3 ^= part
         v0, v1, v2, v3 = _round(v0, v1, v2, v3)
-        v0 ^= word
-        at += 8
+        v0 ^= part
     last = np.uint64(length & 255) << np.uint64(56)
-    for byte in range(stop - at):
-        last |= np.uint64(octets[at + byte]) << np.uint64(8 * byte)
+    for i in range(length & 7):
+        last |= np.uint64(octet(start, (length & ~7) + i)) << np.uint64(8 * i)
     v3 ^= last
     v0, v1, v2, v3 = _round(v0, v1, v2, v3)
     v0 ^= last
@@ -97,19 +99,19 @@ def _siphash(octets: npt.NDArray[np.uint8], start: int, stop: int) -> np.uint64:
     return v0 ^ v1 ^ v2 ^ v3
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _hash_segments(
-    octets: npt.NDArray[np.uint8],
+    octets: int,
     starts: npt.NDArray[np.int64],
     stops: npt.NDArray[np.int64],
     hashes: npt.NDArray[np.uint64],
 ) -> None:
     for i in range(len(hashes)):
-        value = _siphash(octets, starts[i], stops[i])
+        value = _siphash(octets + starts[i], stops[i] - starts[i])
         hashes[i] = value if value != np.uint64(0) else np.uint64(1)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _mix(parts: npt.NDArray[np.uint64], mixed: npt.NDArray[np.uint64]) -> None:
     """Chain the parts through SipHash rounds: the order of the fields counts."""
     for i in range(len(mixed)):
@@ -119,11 +121,11 @@ def _mix(parts: npt.NDArray[np.uint64], mixed: npt.NDArray[np.uint64]) -> None:
         v3 = ~KEY[1]
         missing = False
         for p in range(len(parts)):
-            word = parts[p, i]
-            missing |= word == np.uint64(0)
-            v3 ^= word
+            part = parts[p, i]
+            missing |= part == np.uint64(0)
+            v3 ^= part
             v0, v1, v2, v3 = _round(v0, v1, v2, v3)
-            v0 ^= word
+            v0 ^= part
         for _ in range(3):
             v0, v1, v2, v3 = _round(v0, v1, v2, v3)
         value = v0 ^ v1 ^ v2 ^ v3

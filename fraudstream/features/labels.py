@@ -85,6 +85,7 @@ class LabelBook:
         self.orphans: dict[int, list[tuple[int, bool]]] = {}  # by id hash: visible at, fraud
         self._order = count()
         self._ids = np.empty(0, np.uint64)
+        self._entities: list[UInt64] = []
         self._known = np.empty(0, np.int64)
 
     def learn(self, labels: Iterable[KnownLabel]) -> None:
@@ -106,65 +107,78 @@ class LabelBook:
             self.orphans.setdefault(id_hash, []).append((visible_ms, fraud))
         self._order = count(1 + max((order for _, order, _, _ in waiting), default=0))
 
-    def markings(self, ids: UInt64, time_ms: Int64, entities: Int64, watermark_ms: int) -> list[Marking]:
+    def markings(
+        self,
+        ids: UInt64,
+        time_ms: Int64,
+        entities: list[UInt64],
+        bits: list[npt.NDArray[np.uint16]],
+        watermark_ms: int,
+    ) -> list[Marking]:
         """Remember a batch's transactions, and return the marks that become visible within it, in order.
 
         Args:
             ids: [n] hashes of the transaction ids.
-            entities: [n, ...] the hash of the entity in each labelled stage, then the words of their bits.
+            entities: by labelled stage the hashes of the rows' entities, [n] each.
+            bits: by labelled stage those of the filters that the rows fulfil, [n] each.
             watermark_ms: stream time before the batch.
-        """
+        """  # fmt: skip
         stream_ms = np.maximum.accumulate(np.maximum(time_ms, watermark_ms))
-        self._ids, self._known = ids, np.empty(len(ids), np.int64)
+        self._ids, self._entities, self._known = ids, entities, np.empty(len(ids), np.int64)
+        words = self._words(time_ms, entities, bits)
         marks: list[Marking] = []
         turns = np.flatnonzero(np.diff(stream_ms // self.transactions.horizon_ms)) + 1
         for first, end in pairwise([0, *turns.tolist(), len(ids)]):  # entries are dropped from turn to turn
-            self._remember((first, end), ids, time_ms, entities, watermark_ms)
+            span = slice(first, end)
+            self.transactions.add(ids[span], time_ms[span], watermark_ms, self._known[span], words[span])
             watermark_ms = int(stream_ms[end - 1])
-            due = self._orphans_of(ids[first:end], first)
+            due = self._orphans_of(ids[span], first)
             while self.waiting and self.waiting[0][0] <= watermark_ms:
                 visible_ms, _, id_hash, fraud = heapq.heappop(self.waiting)
                 due.append((int(np.searchsorted(stream_ms, visible_ms)), id_hash, visible_ms, fraud))
-            if due:
-                rows = range(end - 1, first - 1, -1)
-                sources = dict(zip(ids[first:end][::-1].tolist(), rows, strict=True))
-                marks += [mark for label in due if (mark := self._weigh(label, sources, stream_ms))]
+            marks += [mark for label in due if (mark := self._weigh(label, (first, end), stream_ms))]
         marks.sort(key=lambda mark: mark.row)
         return marks
 
     def settle(self, stored: list[npt.NDArray[np.uint8]]) -> None:
         """Forget the entities in which a transaction of the last batch left no state."""
-        for stage, kept in enumerate(stored):
-            gone = np.flatnonzero((kept == 0) & (self._known == 0))
+        for stage, (kept, hashes) in enumerate(zip(stored, self._entities, strict=True)):
+            gone = np.flatnonzero((kept == 0) & (hashes != 0) & (self._known == 0))
             if len(gone):
                 nowhere = np.zeros((len(gone), 1), np.int64)
                 self.transactions.put(self._ids[gone], R_ENTITIES + stage, nowhere)
 
-    def _remember(
-        self, span: tuple[int, int], ids: UInt64, time_ms: Int64, entities: Int64, watermark_ms: int
-    ) -> None:
-        """Write down the transactions that are new among rows span[0] to span[1] - 1."""
-        first, end = span
-        known = self._known[first:end]
-        self.transactions.add(ids[first:end], time_ms[first:end], watermark_ms, known)
-        fresh = first + np.flatnonzero(known == 0)
-        words = np.empty((len(fresh), 2 + entities.shape[1]), np.int64)
-        words[:, 0], words[:, 1], words[:, 2:] = time_ms[fresh], _UNLABELLED, entities[fresh]
-        self.transactions.put(ids[fresh], R_TIME, words)
+    def _words(
+        self, time_ms: Int64, entities: list[UInt64], bits: list[npt.NDArray[np.uint16]]
+    ) -> Int64:  # fmt: skip
+        """Return what is remembered of new transactions, [n, words]."""
+        words = np.zeros((len(time_ms), self.transactions.width - R_TIME), np.int64)
+        words[:, 0], words[:, R_LABEL - R_TIME] = time_ms, _UNLABELLED
+        column = R_ENTITIES - R_TIME
+        for stage, (hashes, fulfilled) in enumerate(zip(entities, bits, strict=True)):
+            place, shift = divmod(stage, STAGES_A_WORD)
+            words[:, column + stage] = hashes.view(np.int64)
+            words[:, column + self._stages + place] |= fulfilled.astype(np.int64) << (16 * shift)
+        return words
 
     def _orphans_of(self, ids: UInt64, first: int) -> list[tuple[int, int, int, bool]]:
         """Return the labels that waited for these transactions, of which the first is row `first`."""
         due = []
         if self.orphans:
-            for row, id_hash in enumerate(ids.tolist(), first):
-                for visible_ms, fraud in self.orphans.pop(id_hash, ()):
-                    due.append((row, id_hash, visible_ms, fraud))
+            hashes = ids.tolist()
+            for row in np.flatnonzero([*map(self.orphans.__contains__, hashes)]).tolist():
+                for visible_ms, fraud in self.orphans.pop(hashes[row], ()):
+                    due.append((first + row, hashes[row], visible_ms, fraud))
         return due
 
     def _weigh(
-        self, label: tuple[int, int, int, bool], sources: dict[int, int], stream_ms: Int64
+        self, label: tuple[int, int, int, bool], span: tuple[int, int], stream_ms: Int64
     ) -> Marking | None:
-        """Return the mark that a visible label makes; None where it changes nothing."""
+        """Return the mark that a visible label makes; None where it changes nothing.
+
+        Args:
+            span: the rows among which its transaction may be.
+        """
         row, id_hash, visible_ms, fraud = label
         now_ms = int(stream_ms[row])
         entry = self.transactions.find(id_hash, now_ms)
@@ -178,7 +192,8 @@ class LabelBook:
         entry[R_LABEL] = 2 * known_at_ms + fraud
         if bool(former & 1) == fraud:
             return None
-        source = sources.get(id_hash, -1)
+        here = np.flatnonzero(self._ids[span[0] : span[1]] == np.uint64(id_hash))
+        source = span[0] + int(here[0]) if len(here) else -1
         if source >= 0 and self._known[source]:
             source = -1  # a repeat: the transaction itself came earlier
         sign = 1 if fraud else -1

@@ -55,7 +55,7 @@ def _loader(width: int) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             kind = ir.IntType(width)
             pointer = builder.inttoptr(arguments[0], kind.as_pointer())
-            value = builder.load(builder.gep(pointer, [arguments[1]]), align=min(width // 8, 2))
+            value = builder.load(builder.gep(pointer, [arguments[1]]), align=1)
             return value if width == 64 else builder.zext(value, ir.IntType(64))
 
         return types.int64(types.int64, types.int64), codegen
@@ -69,7 +69,7 @@ def _storer(width: int) -> Any:
             kind = ir.IntType(width)
             pointer = builder.inttoptr(arguments[0], kind.as_pointer())
             value = arguments[2] if width == 64 else builder.trunc(arguments[2], kind)
-            builder.store(value, builder.gep(pointer, [arguments[1]]), align=min(width // 8, 2))
+            builder.store(value, builder.gep(pointer, [arguments[1]]), align=1)
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64, types.int64), codegen

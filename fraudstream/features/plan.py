@@ -160,7 +160,7 @@ class _Builder:
         self._hour_slots: set[tuple[int, int]] = set()
         self._squared: set[int] = set()
         self._extreme: dict[int, int] = {}  # term: its number among those with extremes
-        self._distinct: set[int] = set()
+        self._distinct: set[tuple[int, int]] = set()
         self._last = False
 
     def operation(self, feature: Feature, column: int, catalog: Catalog) -> dict[int, Any]:
@@ -198,7 +198,7 @@ class _Builder:
             self._text_slots.add((term, window))
             op[OP_TEXT_SLOT] = (term, window)
             if feature.aggregate == "distinct":
-                self._distinct.add(term)
+                self._distinct.add((term, window))
         if feature.aggregate == "hour_habit":
             counted = self._terms[(ROWS, need)] if self._resolution_ms else need
             self._hour_slots.add((counted, window))
@@ -231,7 +231,7 @@ class _Builder:
         measures, texts, mask, row_bytes = self._columns(categories, masked)
         terms, row_bytes = self._term_table(row_bytes)
         text_terms = [
-            [text, need, int(number in self._distinct),
+            [text, need, 1 + max((text_slots.index(s) for s in self._distinct if s[0] == number), default=-1),
              2 + (sum(t == number for t, _ in text_slots) + 1) // 2,
              next(i for i, (t, _) in enumerate(text_slots) if t == number)]
             for (text, need), number in self._text_terms.of.items()

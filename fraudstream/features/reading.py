@@ -41,6 +41,7 @@ from fraudstream.features.access import (
 )
 from fraudstream.features.index import (
     HOUR_MS,
+    bounds_of,
     build,
     count_in,
     entry_of,
@@ -65,7 +66,6 @@ from fraudstream.features.plan import (
     P_ACC,
     P_DISTINCT,
     P_HOURS,
-    P_RESOLUTION_MS,
     P_ROW_BYTES,
     T_EXTREMES,
     X_DISTINCT,
@@ -97,17 +97,6 @@ A_COUNT, A_SUM, A_HIGH, A_LOW, A_MIN, A_MAX = range(6)
 X_DIFFERENT, X_SAME, X_SAME_MS = range(3)
 
 _NONE = np.uint64(0)
-
-
-@compiled
-def bounds_of(plan, window, time_ms):  # type: ignore[no-untyped-def]
-    """Return (after, until): a row at `time_ms` sees rows later than the one and not later than the other."""
-    until = time_ms - window_at(plan, window, 1)
-    after = until - window_at(plan, window, 0)
-    resolution_ms = shape(plan, P_RESOLUTION_MS)
-    if resolution_ms > 0:
-        return after // resolution_ms * resolution_ms - 1, until // resolution_ms * resolution_ms
-    return after, until
 
 
 @compiled
@@ -181,7 +170,7 @@ def _walk_texts(store, plan, scratch, base, batch, row):  # type: ignore[no-unty
                 same += 1
                 if same == 1:  # newest first
                     same_ms = word(at, 0)
-            if distinct and key != 0 and fulfils(plan, at, need):
+            if s < distinct and key != 0 and fulfils(plan, at, need):
                 different += not _is_repeated(store, plan, base, term, key, (i + 1, last))
         put_text_sum(scratch, s, X_DIFFERENT, different)
         put_text_sum(scratch, s, X_SAME, same)

@@ -19,9 +19,9 @@ from fraudstream.features.memory import address_of, compiled, prefetch, put_word
 
 PARTS = 64
 ROWS_MIN = 16
-NOTHING = -1
 _PART_BITS = np.uint64(58)
 _AHEAD = 8
+_NUMBERS = np.arange(PARTS)
 # Columns of `parts`: address, length and used entries of each.
 _ADDRESS, _LENGTH, _USED = range(3)
 
@@ -57,19 +57,22 @@ class Recent:
                 return entry
         return None
 
-    def add(self, keys: UInt64, time_ms: Int64, watermark_ms: int, known: Int64) -> None:
+    def add(self, keys: UInt64, time_ms: Int64, watermark_ms: int, known: Int64, words: Int64) -> None:
         """Look ids up in the order given and remember those that are new.
 
         Args:
             keys: [n] hashes; time_ms: [n] event times; watermark_ms: stream time before them.
             known: [n], filled with 1 where an id was there already, else 0.
+            words: [n, width - FIRST], what to keep of the new ones; filled with what is kept of those known.
         """
         done, state = 0, np.array([watermark_ms], np.int64)
         while done < len(keys):
             self._turn_to(max(int(state[0]), int(time_ms[done])) // self.horizon_ms)
             current, former = self.tables
             limits = (self.horizon_ms, self.generation, self.width)
-            done = int(_add(keys, time_ms, current.numbers, former.numbers, limits, state, known, done))
+            done = int(
+                _add(keys, time_ms, current.numbers, former.numbers, limits, state, known, words, done)
+            )
             if done < len(keys):
                 current.grow_for(int(keys[done]))
 
@@ -79,15 +82,8 @@ class Recent:
         Args:
             words: [n, k].
         """
-        for table in self.tables[::-1]:
-            _put(keys, table.numbers, self.width, column, words)
-
-    def get(self, keys: UInt64) -> Int64:
-        """Return the entries of ids, [n, width]; all -1 where there is none."""
-        words = np.full((len(keys), self.width), NOTHING, np.int64)
-        for table in self.tables[::-1]:
-            _get(keys, table.numbers, self.width, words)
-        return words
+        current, former = self.tables
+        _put(keys, current.numbers, former.numbers, self.width, column, words)
 
     def sections(self) -> Iterator[tuple[str, Int64]]:
         """Yield each part with its name, for a snapshot."""
@@ -119,10 +115,21 @@ class Table:
         while length * PARTS * 3 < expected * 4:
             length *= 2
         whole = np.zeros((PARTS, length, width), np.int64)
-        self.parts: list[Int64] = list(whole)
+        self._whole, self._grown = whole, dict[int, Int64]()
         self.numbers = np.zeros((PARTS, 3), np.int64)
-        self.numbers[:, _ADDRESS] = address_of(whole) + 8 * length * width * np.arange(PARTS)
+        self.numbers[:, _ADDRESS] = address_of(whole) + 8 * length * width * _NUMBERS
         self.numbers[:, _LENGTH] = length
+
+    @property
+    def parts(self) -> list[Int64]:
+        """Return the entries of each part, [length, width]."""
+        return [self.part(number) for number in range(PARTS)]
+
+    def part(self, number: int) -> Int64:
+        """Return the entries of one part."""
+        grown = self._grown.get(number)
+        part: Int64 = self._whole[number] if grown is None else grown
+        return part
 
     @property
     def used(self) -> int:
@@ -131,7 +138,7 @@ class Table:
 
     def find(self, key: int) -> Int64 | None:
         """Return an id's entry, or None."""
-        part = self.parts[key >> int(_PART_BITS)]
+        part = self.part(key >> int(_PART_BITS))
         at = int(_find(self.numbers, self._width, np.uint64(key)))
         found: Int64 | None = part[at] if at >= 0 else None
         return found
@@ -141,14 +148,14 @@ class Table:
         number = key >> int(_PART_BITS)
         if (self.numbers[number, _USED] + 1) * 4 <= self.numbers[number, _LENGTH] * 3:
             return
-        part = self.parts[number]
+        part = self.part(number)
         larger = np.zeros((2 * len(part), self._width), np.int64)
         _copy(part, larger)
         self.replace(number, larger)
 
     def replace(self, number: int, part: Int64) -> None:
         """Put a part in the place of another."""
-        self.parts[number] = part
+        self._grown[number] = part
         used = int(np.count_nonzero(part[:, Recent.KEY]))
         self.numbers[number] = address_of(part), len(part), used
 
@@ -188,11 +195,13 @@ def _copy(part, larger):  # type: ignore[no-untyped-def]
 @compiled
 def _fetch(numbers, width, key):  # type: ignore[no-untyped-def]
     part = np.int64(key >> _PART_BITS)
-    prefetch(numbers[part, _ADDRESS] + 8 * width * (np.int64(key) & (numbers[part, _LENGTH] - 1)))
+    entry = numbers[part, _ADDRESS] + 8 * width * (np.int64(key) & (numbers[part, _LENGTH] - 1))
+    prefetch(entry)
+    prefetch(entry + 8 * (width - 1))
 
 
 @compiled
-def _add(keys, time_ms, current, former, limits, state, known, start):  # type: ignore[no-untyped-def]
+def _add(keys, time_ms, current, former, limits, state, known, words, start):  # type: ignore[no-untyped-def]
     """Return n, or the row at which a new generation begins or a part must grow. state[0]: stream time."""
     horizon_ms, generation, width = limits
     for i in range(start, len(keys)):
@@ -204,12 +213,11 @@ def _add(keys, time_ms, current, former, limits, state, known, start):  # type: 
             return i
         entry, _ = _place(current, width, keys[i])
         is_here = word(entry, 0) != 0
-        if is_here and now_ms - word(entry, 1) <= horizon_ms:
+        seen, _ = (entry, 0) if is_here else _place(former, width, keys[i])
+        if word(seen, 0) != 0 and now_ms - word(seen, 1) <= horizon_ms:
             known[i] = 1
-            continue
-        before, _ = _place(former, width, keys[i])
-        if not is_here and word(before, 0) != 0 and now_ms - word(before, 1) <= horizon_ms:
-            known[i] = 1
+            for column in range(2, width):
+                words[i, column - 2] = word(seen, column)
             continue
         part = np.int64(keys[i] >> _PART_BITS)
         if not is_here:
@@ -219,25 +227,20 @@ def _add(keys, time_ms, current, former, limits, state, known, start):  # type: 
         put_word(entry, 0, np.int64(keys[i]))
         put_word(entry, 1, now_ms)
         for column in range(2, width):
-            put_word(entry, column, NOTHING)
+            put_word(entry, column, words[i, column - 2])
         known[i] = 0
         state[0] = now_ms
     return len(keys)
 
 
 @compiled
-def _put(keys, numbers, width, first, words):  # type: ignore[no-untyped-def]
+def _put(keys, current, former, width, first, words):  # type: ignore[no-untyped-def]
     for i in range(len(keys)):
-        entry, _ = _place(numbers, width, keys[i])
+        if i + _AHEAD < len(keys):
+            _fetch(current, width, keys[i + _AHEAD])
+        entry, _ = _place(current, width, keys[i])
+        if word(entry, 0) == 0:
+            entry, _ = _place(former, width, keys[i])
         if word(entry, 0) != 0:
             for column in range(words.shape[1]):
                 put_word(entry, first + column, words[i, column])
-
-
-@compiled
-def _get(keys, numbers, width, words):  # type: ignore[no-untyped-def]
-    for i in range(len(keys)):
-        entry, _ = _place(numbers, width, keys[i])
-        if word(entry, 0) != 0:
-            for column in range(width):
-                words[i, column] = word(entry, column)

@@ -18,20 +18,6 @@ _WIDTH = Recent.FIRST + 2
 UNDECIDED = -1
 
 
-class Recognised(NamedTuple):
-    """A batch's rows, told apart.
-
-    Attributes:
-        fresh: [f] positions of the rows that are new.
-        repeats: position and id of those that are not.
-        entries: [n] under which the transaction of each row is remembered.
-    """
-
-    fresh: Int64
-    repeats: list[tuple[int, str]]
-    entries: UInt64
-
-
 class FirstDecisions(NamedTuple):
     """What was decided of some transactions; each [n]. `outcome` is UNDECIDED where it is not known."""
 
@@ -40,6 +26,47 @@ class FirstDecisions(NamedTuple):
     points: Int64
     model: Int64
     flags: Int64
+
+    def take(self, rows: Int64) -> FirstDecisions:
+        """Return some of them."""
+        return FirstDecisions(
+            self.probability[rows], self.outcome[rows], self.points[rows], self.model[rows], self.flags[rows]
+        )
+
+
+class Recognised(NamedTuple):
+    """A batch's rows, told apart.
+
+    Attributes:
+        fresh: [f] positions of the rows that are new.
+        again: [r] positions of those that are not.
+        entries: [n] under which the transaction of each row is remembered.
+        first: [r] what was decided of the repeated ones before this batch.
+        sources: [r] where in this batch they stand for the first time; -1: in an earlier one.
+    """
+
+    fresh: Int64
+    again: Int64
+    entries: UInt64
+    first: FirstDecisions
+    sources: Int64
+
+    def fresh_of(self, batch: TransactionBatch) -> TransactionBatch:
+        """Return the new rows of the batch."""
+        return batch.take(self.fresh) if len(self.again) else batch
+
+    def first_with(self, rows: Int64, decided: FirstDecisions) -> FirstDecisions:
+        """Return the first decisions of the repeated rows, with what has been decided in this batch.
+
+        Args:
+            rows: positions of the rows that were decided, rising; decided: how.
+        """
+        at = np.searchsorted(rows, self.sources)
+        at[at == len(rows)] = 0
+        here = np.flatnonzero(rows[at] == self.sources) if len(rows) else np.empty(0, np.int64)
+        for column, more in zip(self.first, decided, strict=True):
+            column[here] = more[at[here]]
+        return self.first
 
 
 class Repeats:
@@ -63,13 +90,12 @@ class Repeats:
             entries: [n] hashes of the ids.
         """
         n = len(batch)
-        if self.recent is None or not n:
-            return Recognised(np.arange(n), [], entries)
-        known = np.empty(n, np.int64)
-        self.recent.add(entries, batch.time_ms, watermark_ms, known)
-        again = np.flatnonzero(known).tolist()
-        fresh = np.flatnonzero(known == 0) if again else np.arange(n)
-        return Recognised(fresh, [(row, batch.ids[row]) for row in again], entries)
+        known, words = np.zeros(n, np.int64), np.full((n, _WIDTH - Recent.FIRST), UNDECIDED, np.int64)
+        if self.recent is not None:
+            self.recent.add(entries, batch.time_ms, watermark_ms, known, words)
+        again, fresh = np.flatnonzero(known), np.flatnonzero(known == 0)
+        sources = [_last_before(row, entries, fresh) for row in again.tolist()]
+        return Recognised(fresh, again, entries, _unpacked(words[again]), np.array(sources, np.int64))
 
     def remember(self, entries: UInt64, decisions: FirstDecisions) -> None:
         """Keep what was decided of transactions, by their entries."""
@@ -79,14 +105,17 @@ class Repeats:
         words = np.column_stack([decisions.probability.view(np.int64), packed])
         self.recent.put(entries, Recent.FIRST, words)
 
-    def recall(self, entries: UInt64) -> FirstDecisions:
-        """Return what was decided of transactions, by their entries."""
-        assert self.recent is not None, "nothing is remembered, so nothing is repeated"
-        words = self.recent.get(entries)
-        packed = words[:, Recent.FIRST + 1]
-        known = packed != UNDECIDED
-        outcome, points, model, flags = (
-            np.where(known, packed >> shift & 0xFFFF, UNDECIDED) for shift in (0, 16, 32, 48)
-        )
-        probability = np.ascontiguousarray(words[:, Recent.FIRST]).view(np.float64)
-        return FirstDecisions(probability, outcome, points, model, flags)
+
+def _last_before(row: int, entries: UInt64, fresh: Int64) -> int:
+    """Return the last new row before a row with the same entry, or -1."""
+    same = fresh[(entries[fresh] == entries[row]) & (fresh < row)]
+    return int(same[-1]) if len(same) else -1
+
+
+def _unpacked(words: Int64) -> FirstDecisions:
+    packed = words[:, 1]
+    known = packed != UNDECIDED
+    outcome, points, model, flags = (
+        np.where(known, packed >> shift & 0xFFFF, UNDECIDED) for shift in (0, 16, 32, 48)
+    )
+    return FirstDecisions(np.ascontiguousarray(words[:, 0]).view(np.float64), outcome, points, model, flags)

@@ -62,11 +62,14 @@ class Stage:
         self.plan = self.planned.plan
         self._plan = plan_block(self.plan)
         self._silent = plan_block(self.plan._replace(ops=self.plan.ops[:0]))
+        self._plan_at, self._silent_at = address_of(self._plan), address_of(self._silent)
         self.labelled = self.planned.labelled
-        self._settings = settings
+        self._bounds = (settings.rows_max, settings.lateness_ms)
+        self._entities_max = settings.entities_max
         self._scratch = scratch_block(
             len(self.plan.windows), len(self.plan.slots), len(self.plan.text_slots), len(self.plan.hour_slots)
         )
+        self._scratch_at = address_of(self._scratch)
         self._swept = 0
         self.clear()
 
@@ -158,12 +161,13 @@ class Stage:
         width = 0 if X is None else X.shape[1]
         parts = [batch.time_ms, values, values.shape[1], keys, keys.shape[1], bits, flags if X is None else X,
                  width, flags, stored]  # fmt: skip
-        block, plan = block_of(parts), self._silent if X is None else self._plan
-        bounds = (self._settings.rows_max if keep else 0, self._settings.lateness_ms, watermark_ms)
+        block, plan = block_of(parts), self._silent_at if X is None else self._plan_at
+        rows_max, lateness_ms = self._bounds
+        bounds = (rows_max if keep else 0, lateness_ms, watermark_ms)
         done, (given, marked) = (0, 0), self._marks(marks)
         while True:
             done = kernels.observe(
-                self._at, address_of(plan), address_of(self._scratch), slots, address_of(block), address_of(given),
+                self._at, plan, self._scratch_at, slots, address_of(block), address_of(given),
                 bounds, done,
             )  # fmt: skip
             if done[0] >= n and done[1] >= len(marks):
@@ -176,14 +180,13 @@ class Stage:
             fresh = (known < 0) & (slots >= 0)
             shards = dict(zip(slots[fresh].tolist(), (entities[fresh] >> SHARD_BITS).tolist(), strict=True))
             for slot, shard in shards.items():
-                let_go(self._store(shard), address_of(self._plan), slot)
+                let_go(self._store(shard), self._plan_at, slot)
         return stored
 
     def pack(self, shard: int) -> Int64:
         """Return a shard's entities as words."""
-        plan = address_of(self._plan)
-        words = np.empty(transfer.shard_words(self._store(shard), plan, shard), np.int64)
-        transfer.pack(self._store(shard), plan, shard, address_of(words))
+        words = np.empty(transfer.shard_words(self._store(shard), self._plan_at, shard), np.int64)
+        transfer.pack(self._store(shard), self._plan_at, shard, address_of(words))
         return words
 
     def unpack(self, words: Int64, codes: dict[str, Int64]) -> None:
@@ -192,9 +195,8 @@ class Stage:
         Args:
             codes: for the category fields whose codes differ there, what each code is here.
         """
-        plan = address_of(self._plan)
         hashes = np.empty(len(words) // transfer.ENTITY_WORDS, np.uint64)
-        hashes = hashes[: transfer.hashes_in(plan, address_of(words), len(words), hashes)]
+        hashes = hashes[: transfer.hashes_in(self._plan_at, address_of(words), len(words), hashes)]
         slots = self._slots(hashes)
         kept = np.flatnonzero(slots >= 0)
         assert len(kept) == len(slots), "more entities than state.entities_max"
@@ -206,17 +208,17 @@ class Stage:
         if len(slots):
             shard = int(hashes[0] >> SHARD_BITS)
             self._grow(shard, 2 * len(words) + 16 * len(slots))
-            transfer.unpack(self._store(shard), plan, address_of(words), slots, table)
+            transfer.unpack(self._store(shard), self._plan_at, address_of(words), slots, table)
 
     def drop(self, shard: int) -> None:
         """Let go of a shard's entities."""
-        transfer.drop(self._store(shard), address_of(self._plan), shard)
+        transfer.drop(self._store(shard), self._plan_at, shard)
 
     def _make_room(self, slot: int) -> None:
         """Let the arena take one more row of an entity, whatever that makes of it."""
         rows = int(self._headers.words[HEADER_WIDTH * slot + H_COUNT])
         shard = int(np.int64(self._headers.words[HEADER_WIDTH * slot + H_HASH]).view(np.uint64) >> SHARD_BITS)
-        self._grow(shard, words_needed(address_of(self._plan), rows))
+        self._grow(shard, words_needed(self._plan_at, rows))
 
     def _grow(self, shard: int, words: int) -> None:
         """Make room for so many words in a shard's arena; where much of it is freed chunks, by moving together."""
@@ -230,7 +232,7 @@ class Stage:
         """Copy a shard's chunks into a fresh arena, without the freed ones between them."""
         arena, allocator = Region(words), new_allocator()
         fresh = block_of([arena.words, len(arena.words), 0, 0, allocator, 0, 0, 0])
-        transfer.evacuate(self._store(shard), address_of(fresh), address_of(self._plan), shard)
+        transfer.evacuate(self._store(shard), address_of(fresh), self._plan_at, shard)
         self._arenas[shard], self._allocators[shard] = arena, allocator
         self._locate(shard)
 
@@ -245,7 +247,7 @@ class Stage:
         slots = np.empty(len(entities), np.int64)
         done = 0
         while True:
-            done = find_or_add(self._at, entities, self._settings.entities_max, slots, done)
+            done = find_or_add(self._at, entities, self._entities_max, slots, done)
             if done >= len(entities):
                 return slots
             if (int(self._counts[C_HEADERS]) + 1) * HEADER_WIDTH > len(self._headers.words):
@@ -263,14 +265,13 @@ class Stage:
 
     def _marks(self, marks: list[tuple[Marking, int, int]]) -> tuple[Int64, list[Int64]]:
         """Return the block of the marks, and the arrays that it names."""
+        if not marks:
+            return _NO_MARKS, []
+        numbers = np.array([(m.row, m.source, m.time_ms, m.sign, bits) for m, _, bits in marks], np.int64)
+        rows, sources, times, signs, bits = np.ascontiguousarray(numbers.T)
         slots = self._known(np.array([entity for _, entity, _ in marks], np.int64).view(np.uint64))
         keys = np.array([mark.id_hash for mark, _, _ in marks], np.uint64).view(np.int64) >> 16
         keys[keys == 0] = 1
-        rows, sources, times, signs = (
-            np.array([getattr(mark, name) for mark, _, _ in marks], np.int64)
-            for name in ("row", "source", "time_ms", "sign")
-        )
-        bits = np.array([bits for _, _, bits in marks], np.int64)
         arrays = [rows, sources, slots, times, keys, signs, bits]
         return block_of([len(marks), *arrays]), arrays
 
@@ -279,11 +280,12 @@ class Stage:
         used = int(self._counts[C_HEADERS])
         resolution_ms = int(self.plan.shape[P_RESOLUTION_MS])
         floored_ms = watermark_ms // resolution_ms * resolution_ms if resolution_ms else watermark_ms
-        idle_ms = floored_ms - self.reach_ms - self._settings.lateness_ms
-        kernels.sweep(self._at, address_of(self._plan), (self._swept, self._swept + headers), idle_ms)
+        idle_ms = floored_ms - self.reach_ms - self._bounds[1]
+        kernels.sweep(self._at, self._plan_at, (self._swept, self._swept + headers), idle_ms)
         self._swept = 0 if self._swept + headers >= used else self._swept + headers
 
 
 _NO_BITS = np.empty(0, np.uint16)
+_NO_MARKS = np.zeros(8, np.int64)
 _NO_TABLE = np.zeros(16, np.int64)  # what a shard without an arena shows: an empty table
 _NO_ARENA = new_allocator()

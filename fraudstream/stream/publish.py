@@ -78,47 +78,24 @@ class Publisher:
     def decisions(self, scored: Scored, serving: Serving, messages: Sequence[Any]) -> None:
         """Send one decision a row; `messages` are those that the batch was decoded from."""
         batch, topic, prefix = scored.batch, self._topics.decisions, f"{self._topics.transactions}/"
-        encode, send, headers, models = self._encode, self._sink.send, self._decision_headers, self._models
-        rows = zip(
+        send, headers = self._sink.send, self._decision_headers
+        numbers = serving.model.tolist()
+        decisions = map(
+            Decision,
             batch.ids,
             batch.time_ms.tolist(),
             [self._outcomes[i] for i in scored.decided.tolist()],
             scored.probability.tolist(),
             scored.points.tolist(),
+            [self._models[number] for number in numbers],
             scored.flags(),
             serving.features_hash,
             range(serving.sequence, serving.sequence + len(batch)),
-            serving.model.tolist(),
-            batch.source_row.tolist(),
-            strict=True,
         )
-        for (
-            transaction_id,
-            time_ms,
-            outcome,
-            score,
-            points,
-            flags,
-            hashed,
-            sequence,
-            model,
-            source_row,
-        ) in rows:
+        values = map(self._encode, decisions)
+        for value, number, source_row in zip(values, numbers, batch.source_row.tolist(), strict=True):
             message = messages[source_row]
-            value = encode(
-                Decision(
-                    transaction_id=transaction_id,
-                    event_time_ms=time_ms,
-                    outcome=outcome,
-                    score=score,
-                    risk_points=points,
-                    model=models[model],
-                    flags=flags,
-                    features_hash=hashed,
-                    sequence=sequence,
-                )
-            )
-            send(topic, value, message.key(), _headers(headers[model], prefix, message))
+            send(topic, value, message.key(), _headers(headers[number], prefix, message))
 
     def alerts(
         self, scored: Scored, serving: Serving, explanations: Sequence[Explanation], messages: Sequence[Any]
@@ -194,7 +171,6 @@ class Publisher:
 def _headers(fixed: Headers, prefix: str, message: Any) -> Headers:
     identity = f"{prefix}{message.partition()}/{message.offset()}".encode()
     headers = [("ce_id", identity), *fixed]
-    carried = message.headers()
-    if carried:
+    if carried := message.headers():
         headers += [(name, value) for name, value in carried if name in PASSED_ON]
     return headers

@@ -24,8 +24,7 @@ MODEL = 0  # number of the model that decides; there is one
 
 def absorb(engine: FeatureEngine, batch: TransactionBatch) -> None:
     """Take a batch into the state silently; what is repeated changes nothing."""
-    told = engine.recognise(batch)
-    engine.absorb(batch.take(told.fresh) if told.repeats else batch)
+    engine.absorb(engine.recognise(batch).fresh_of(batch))
 
 
 class Server:
@@ -80,22 +79,22 @@ class Server:
             lap("features")
             return
         told = self.pipeline.engine.recognise(batch)
-        fresh = batch.take(told.fresh) if told.repeats else batch
+        fresh, rows = told.fresh_of(batch), told.fresh
         observed = self.pipeline.engine.observe(fresh)
-        rows = told.fresh
         if old.any():
             new = np.flatnonzero(~old[rows])
             fresh, observed, rows = fresh.take(new), Observed(observed.X[new], observed.flags[new]), rows[new]
         lap("features")
         scored = self.pipeline.score(fresh, observed)
-        first = self.pipeline.remember(told.entries[rows], scored, MODEL)
+        decided = self.pipeline.remember(told.entries[rows], scored, MODEL)
         lap("score")
         if len(fresh):
             self._decide(scored, messages, lap)
-        again = np.array([row for row, _ in told.repeats if not old[row]], np.int64)
-        if len(again):
-            known = _first_of(again, told.entries, self.pipeline.engine, (rows, first))
-            self._decide_again(batch.take(again), told.entries[again], known, messages, lap)
+        asked = np.flatnonzero(~old[told.again])
+        if len(asked):
+            first = told.first_with(rows, decided).take(asked)
+            again = told.again[asked]
+            self._decide_again(batch.take(again), told.entries[again], first, messages, lap)
 
     def _decide(self, scored: Scored, messages: Sequence[Any], lap: Lap) -> None:
         explanations = self.pipeline.explain(scored, self._reasons_max)
@@ -113,11 +112,11 @@ class Server:
         self,
         batch: TransactionBatch,
         entries: UInt64,
-        known: FirstDecisions,
+        first: FirstDecisions,
         messages: Sequence[Any],
         lap: Lap,
     ) -> None:
-        again = self.pipeline.decide_again(batch, entries, known, MODEL)
+        again = self.pipeline.decide_again(batch, entries, first, MODEL)
         lap("score")
         hashes = [
             "" if recalled else hashed
@@ -148,22 +147,3 @@ class Server:
             for bit, name in FLAG_NAMES.items():
                 if number := int(np.count_nonzero(scored.flag_bits & bit)):
                     metrics.flagged.labels(name).inc(number)
-
-
-def _first_of(
-    again: Int64, entries: UInt64, engine: FeatureEngine, here: tuple[Int64, FirstDecisions]
-) -> FirstDecisions:
-    """Return the first decisions of the repeated rows of a batch.
-
-    Args:
-        again: positions of the repeated rows; entries: [n] of all rows.
-        here: positions of those decided in this batch, and how: it may be longer than what is remembered.
-    """
-    known = engine.repeats.recall(entries[again])
-    rows, first = here
-    for i, row in enumerate(again.tolist()):
-        same = np.flatnonzero((entries[rows] == entries[row]) & (rows < row))
-        if len(same):
-            for column, decided in zip(known, first, strict=True):
-                column[i] = decided[same[-1]]
-    return known

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,36 +64,18 @@ def observe_files(
     total = count_rows(path)
     decoder = Decoder(engine.catalog.event, engine.catalog.fields_used)
     learned_ms = BEFORE_ALL_MS
-    for whole, rejected in read_transactions(path, decoder):
-        advance("replaying transactions", len(whole) + len(rejected), total)
-        for batch in _within_memory(whole, engine):
-            if labels is not None and engine.labels is not None and len(batch):
-                newest_ms = max(learned_ms, int(batch.time_ms[-1]))
-                engine.learn(labels.known_within(learned_ms, newest_ms))
-                learned_ms = newest_ms
-            recognised = engine.recognise(batch)
-            fresh = batch.take(recognised.fresh) if recognised.repeats else batch
-            if rejected or wanted(batch):
-                yield Observation(batch, fresh, recognised, engine.observe(fresh), rejected)
-                rejected = []
-            else:
-                engine.absorb(fresh)
-
-
-def _within_memory(batch: TransactionBatch, engine: FeatureEngine) -> Iterator[TransactionBatch]:
-    """Yield a batch in parts, behind each of which its decisions are still remembered.
-
-    Ids are kept for the horizon, in stream time. Rows of a file may span days: a row that is repeated would be
-    forgotten at the end of its batch, before it could be remembered how it was decided.
-    """
-    horizon_ms = engine.settings.repeat_horizon_ms
-    if not horizon_ms or not len(batch):
-        yield batch
-        return
-    stream_ms = np.maximum(batch.time_ms, engine.watermark_ms)
-    turns = np.flatnonzero(np.diff(stream_ms // horizon_ms)) + 1
-    for start, stop in pairwise([0, *turns.tolist(), len(batch)]):
-        yield batch.part(start, stop)
+    for batch, rejected in read_transactions(path, decoder):
+        advance("replaying transactions", len(batch) + len(rejected), total)
+        if labels is not None and engine.labels is not None and len(batch):
+            newest_ms = max(learned_ms, int(batch.time_ms[-1]))
+            engine.learn(labels.known_within(learned_ms, newest_ms))
+            learned_ms = newest_ms
+        recognised = engine.recognise(batch)
+        fresh = recognised.fresh_of(batch)
+        if rejected or wanted(batch):
+            yield Observation(batch, fresh, recognised, engine.observe(fresh), rejected)
+        else:
+            engine.absorb(fresh)
 
 
 @dataclass(slots=True)
@@ -163,13 +144,12 @@ def _decided(seen: Observation, pipeline: Pipeline) -> Scored:
     """Score what is new, and give what is repeated its first decision again."""
     recognised = seen.recognised
     scored = pipeline.score(seen.fresh, seen.observed)
-    pipeline.remember(recognised.entries[recognised.fresh], scored)
-    if not recognised.repeats:
+    decided = pipeline.remember(recognised.entries[recognised.fresh], scored)
+    rows = recognised.again
+    if not len(rows):
         return scored
-    rows = np.array([row for row, _ in recognised.repeats])
-    entries = recognised.entries[rows]
-    first = pipeline.engine.repeats.recall(entries)
-    again = pipeline.decide_again(seen.batch.take(rows), entries, first).scored
+    first = recognised.first_with(recognised.fresh, decided)
+    again = pipeline.decide_again(seen.batch.take(rows), recognised.entries[rows], first).scored
     order = np.argsort(np.concatenate([recognised.fresh, rows]))
     names = ("X", "raw", "probability", "points", "decided", "alerting", "flag_bits")
     columns: dict[str, Any] = {

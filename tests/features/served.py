@@ -70,7 +70,8 @@ def once(recognising: FeatureEngine | FeatureTwin, step: Step, repeats: list[Rep
         fresh, again = recognising.recognise(batch)
     else:
         recognised = recognising.recognise(batch)
-        fresh, again = recognised.fresh.tolist(), recognised.repeats
+        fresh = recognised.fresh.tolist()
+        again = [(row, batch.ids[row]) for row in recognised.again.tolist()]
     if repeats is not None:
         repeats.append(again)
     rows: Int64 = np.array(fresh, np.int64)
