@@ -136,7 +136,7 @@ class LabelBook:
             while self.waiting and self.waiting[0][0] <= watermark_ms:
                 visible_ms, _, id_hash, fraud = heapq.heappop(self.waiting)
                 due.append((int(np.searchsorted(stream_ms, visible_ms)), id_hash, visible_ms, fraud))
-            marks += [mark for label in due if (mark := self._weigh(label, (first, end), stream_ms))]
+            marks += [mark for label in due if (mark := self._weigh(label, end, stream_ms))]
         marks.sort(key=lambda mark: mark.row)
         return marks
 
@@ -171,13 +171,11 @@ class LabelBook:
                     due.append((first + row, hashes[row], visible_ms, fraud))
         return due
 
-    def _weigh(
-        self, label: tuple[int, int, int, bool], span: tuple[int, int], stream_ms: Int64
-    ) -> Marking | None:
+    def _weigh(self, label: tuple[int, int, int, bool], end: int, stream_ms: Int64) -> Marking | None:
         """Return the mark that a visible label makes; None where it changes nothing.
 
         Args:
-            span: the rows among which its transaction may be.
+            end: behind the rows that are remembered by now; its transaction may be one of them.
         """
         row, id_hash, visible_ms, fraud = label
         now_ms = int(stream_ms[row])
@@ -192,10 +190,9 @@ class LabelBook:
         entry[R_LABEL] = 2 * known_at_ms + fraud
         if bool(former & 1) == fraud:
             return None
-        here = np.flatnonzero(self._ids[span[0] : span[1]] == np.uint64(id_hash))
-        source = span[0] + int(here[0]) if len(here) else -1
-        if source >= 0 and self._known[source]:
-            source = -1  # a repeat: the transaction itself came earlier
+        same = self._ids[:end] == np.uint64(id_hash)
+        made = np.flatnonzero(same & (self._known[:end] == 0))  # a repeat did not make the entry
+        source = int(made[-1]) if len(made) else -1
         sign = 1 if fraud else -1
         row = max(row, source + 1)
         hashes = entry[R_ENTITIES : R_ENTITIES + self._stages].tolist()

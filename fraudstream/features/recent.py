@@ -2,7 +2,8 @@
 
 Entries are grouped in generations as long as the horizon. The current one and the one before are looked at; older
 ones are dropped whole, so that nothing is ever deleted one by one. An entry is forgotten once more than the horizon
-has passed since it was made. Each generation is in 64 parts, which grow one at a time, so that growth is no pause.
+has passed since it was made. A generation is a log of entries, which grows where it is, and an index of one word an
+entry (32 bits of the hash, the entry's number) in 64 parts, which grow one at a time, so that growth is no pause.
 
 Two ids share a 64-bit hash with probability 2**-64 a pair: among 100 million remembered ones that is a chance of 3 in
 10,000 that any two are taken for one.
@@ -15,15 +16,20 @@ from collections.abc import Iterator
 import numpy as np
 
 from fraudstream.batch import Int64, UInt64
+from fraudstream.features.arena import Region
 from fraudstream.features.memory import address_of, compiled, prefetch, put_word, word
 
 PARTS = 64
-ROWS_MIN = 16
-_PART_BITS = np.uint64(58)
+LENGTH_MIN = 16
+ENTRIES_MIN = 512
+_PART_BITS, _TAG_BITS = np.uint64(58), np.uint64(32)
+_LOW = np.uint64(0xFFFFFFFF)
 _AHEAD = 8
-_NUMBERS = np.arange(PARTS)
-# Columns of `parts`: address, length and used entries of each.
+# Columns of `numbers`: where a part of the index stands, its length, entries in it; its last row is the log's.
 _ADDRESS, _LENGTH, _USED = range(3)
+
+
+_NUMBERS = np.arange(PARTS)
 
 
 class Recent:
@@ -47,7 +53,7 @@ class Recent:
 
     def bytes_used(self) -> int:
         """Return the bytes of all entries, room for growth included."""
-        return sum(part.nbytes for table in self.tables for part in table.parts)
+        return sum(table.bytes_used() for table in self.tables)
 
     def find(self, key: int, now_ms: int) -> Int64 | None:
         """Return an id's entry, to read or write; None where there is none."""
@@ -86,145 +92,190 @@ class Recent:
         _put(keys, current.numbers, former.numbers, self.width, column, words)
 
     def sections(self) -> Iterator[tuple[str, Int64]]:
-        """Yield each part with its name, for a snapshot."""
+        """Yield the log of each generation with its name, for a snapshot."""
         for age, table in enumerate(self.tables):
-            for number, part in enumerate(table.parts):
-                yield f"{age}/{number}", part
+            yield str(age), table.entries
 
     def restore(self, generation: int, sections: dict[str, Int64]) -> None:
         """Take in what `sections` gave."""
         self.generation = generation
-        for age, table in enumerate(self.tables):
-            for number in range(PARTS):
-                table.replace(number, sections[f"{age}/{number}"].reshape(-1, self.width))
+        logs = [sections[str(age)].reshape(-1, self.width) for age in range(len(self.tables))]
+        self.tables = [Table(self.width, len(log)) for log in logs]
+        for table, log in zip(self.tables, logs, strict=True):
+            table.fill(log)
 
     def _turn_to(self, generation: int) -> None:
         if generation != self.generation:
-            follows = generation == self.generation + 1
-            fresh = Table(self.width, self.tables[0].used)  # about as many are to be expected
-            self.tables = [fresh, self.tables[0] if follows else Table(self.width)]
+            current, former = self.tables
+            if generation == self.generation + 1:
+                self.tables = [former.emptied(current.used), current]  # about as many are to be expected
+            else:
+                self.tables = [Table(self.width, current.used), Table(self.width)]
             self.generation = generation
 
 
 class Table:
-    """One generation: open addressing in parts, each at most three quarters full."""
+    """One generation; open addressing, each part of the index at most three quarters full."""
 
     def __init__(self, width: int, expected: int = 0) -> None:
         self._width = width
-        length = ROWS_MIN
+        length = LENGTH_MIN
         while length * PARTS * 3 < expected * 4:
             length *= 2
-        whole = np.zeros((PARTS, length, width), np.int64)
-        self._whole, self._grown = whole, dict[int, Int64]()
-        self.numbers = np.zeros((PARTS, 3), np.int64)
-        self.numbers[:, _ADDRESS] = address_of(whole) + 8 * length * width * _NUMBERS
-        self.numbers[:, _LENGTH] = length
+        self._index, self._grown = np.zeros((PARTS, length), np.int64), dict[int, Int64]()
+        self.numbers = np.zeros((PARTS + 1, 3), np.int64)
+        self.numbers[:PARTS, _ADDRESS] = address_of(self._index) + 8 * length * _NUMBERS
+        self.numbers[:PARTS, _LENGTH] = length
+        self._log = Region(max(expected, ENTRIES_MIN) * width)
+        self._locate()
 
-    @property
-    def parts(self) -> list[Int64]:
-        """Return the entries of each part, [length, width]."""
-        return [self.part(number) for number in range(PARTS)]
+    def emptied(self, expected: int) -> Table:
+        """Return a table without entries: this one, unless it has far too much room."""
+        room = int(self.numbers[:PARTS, _LENGTH].sum())
+        if room > 8 * max(expected, PARTS * LENGTH_MIN):
+            return Table(self._width, expected)
+        for part in (self._index, *self._grown.values()):
+            part[:] = 0
+        self.numbers[:, _USED] = 0
+        return self
 
-    def part(self, number: int) -> Int64:
-        """Return the entries of one part."""
-        grown = self._grown.get(number)
-        part: Int64 = self._whole[number] if grown is None else grown
-        return part
+    def _locate(self) -> None:
+        """Note where the log is; called again whenever it has moved."""
+        self.numbers[PARTS, : _LENGTH + 1] = address_of(self._log.words), len(self._log.words) // self._width
 
     @property
     def used(self) -> int:
         """Return how many entries there are."""
-        return int(self.numbers[:, _USED].sum())
+        return int(self.numbers[PARTS, _USED])
+
+    @property
+    def entries(self) -> Int64:
+        """Return the entries in the order in which they were made, [used, width], to read or write."""
+        return self._log.words[: self.used * self._width].reshape(-1, self._width)
+
+    def bytes_used(self) -> int:
+        """Return the bytes of the entries and of the index, with its room for growth."""
+        return 8 * (self.used * self._width + int(self.numbers[:PARTS, _LENGTH].sum()))
 
     def find(self, key: int) -> Int64 | None:
         """Return an id's entry, or None."""
-        part = self.part(key >> int(_PART_BITS))
-        at = int(_find(self.numbers, self._width, np.uint64(key)))
-        found: Int64 | None = part[at] if at >= 0 else None
+        number = int(_find(self.numbers, self._width, np.uint64(key)))
+        found: Int64 | None = self.entries[number] if number >= 0 else None
         return found
 
+    def fill(self, log: Int64) -> None:
+        """Take entries in that are all different, [n, width]."""
+        done = 0
+        while done < len(log):
+            done = int(_fill(self.numbers, self._width, log, done))
+            if done < len(log):
+                self.grow_for(int(np.uint64(log[done, 0].view(np.uint64))))
+
     def grow_for(self, key: int) -> None:
-        """Let the part of a key take one more entry, if it is full."""
+        """Let the log, and the part of a key, take one more entry, where they are full."""
+        if self.used >= self.numbers[PARTS, _LENGTH]:
+            self._log.grow((self.used + 1) * self._width)
+            self._locate()
         number = key >> int(_PART_BITS)
         if (self.numbers[number, _USED] + 1) * 4 <= self.numbers[number, _LENGTH] * 3:
             return
-        part = self.part(number)
-        larger = np.zeros((2 * len(part), self._width), np.int64)
+        part = self._grown.get(number, self._index[number])
+        larger = self._grown[number] = np.zeros(2 * len(part), np.int64)
         _copy(part, larger)
-        self.replace(number, larger)
-
-    def replace(self, number: int, part: Int64) -> None:
-        """Put a part in the place of another."""
-        self._grown[number] = part
-        used = int(np.count_nonzero(part[:, Recent.KEY]))
-        self.numbers[number] = address_of(part), len(part), used
+        self.numbers[number, : _LENGTH + 1] = address_of(larger), len(larger)
 
 
 @compiled
 def _place(numbers, width, key):  # type: ignore[no-untyped-def]
-    """Return (address of the entry that a key has or would take, its place)."""
+    """Return the address of the index's word that a key has or would take, and of its entry (0: none)."""
     part = np.int64(key >> _PART_BITS)
-    base, mask = numbers[part, _ADDRESS], numbers[part, _LENGTH] - 1
-    at = np.int64(key) & mask
+    base, mask, tag = numbers[part, _ADDRESS], numbers[part, _LENGTH] - 1, key & _LOW
+    at = np.int64(tag) & mask
     while True:
-        entry = base + 8 * width * at
-        found = word(entry, 0)
-        if found == 0 or found == np.int64(key):
-            return entry, at
+        found = np.uint64(word(base, at))
+        if found == np.uint64(0):
+            return base + 8 * at, 0
+        if found >> _TAG_BITS == tag:
+            entry = numbers[PARTS, _ADDRESS] + 8 * width * (np.int64(found & _LOW) - 1)
+            if word(entry, 0) == np.int64(key):
+                return base + 8 * at, entry
         at = (at + 1) & mask
 
 
 @compiled
 def _find(numbers, width, key):  # type: ignore[no-untyped-def]
-    entry, at = _place(numbers, width, key)
-    return at if word(entry, 0) != 0 else -1
+    """Return the number of a key's entry, or -1."""
+    _, entry = _place(numbers, width, key)
+    return (entry - numbers[PARTS, _ADDRESS]) // (8 * width) if entry != 0 else -1
+
+
+@compiled
+def _append(numbers, width, key, place):  # type: ignore[no-untyped-def]
+    """Return the address of a new entry for a key, which takes a place in the index; 0 where something must grow."""
+    part, number = np.int64(key >> _PART_BITS), numbers[PARTS, _USED]
+    if number >= numbers[PARTS, _LENGTH] or (numbers[part, _USED] + 1) * 4 > numbers[part, _LENGTH] * 3:
+        return 0
+    numbers[part, _USED] += 1
+    numbers[PARTS, _USED] += 1
+    put_word(place, 0, np.int64((key & _LOW) << _TAG_BITS | np.uint64(number + 1)))
+    entry = numbers[PARTS, _ADDRESS] + 8 * width * number
+    put_word(entry, 0, np.int64(key))
+    return entry
+
+
+@compiled
+def _fill(numbers, width, log, start):  # type: ignore[no-untyped-def]
+    """Return n, or the entry of the log before which something must grow."""
+    for i in range(start, len(log)):
+        key = np.uint64(log[i, 0])
+        place, _ = _place(numbers, width, key)
+        entry = _append(numbers, width, key, place)
+        if entry == 0:
+            return i
+        for column in range(1, width):
+            put_word(entry, column, log[i, column])
+    return len(log)
 
 
 @compiled
 def _copy(part, larger):  # type: ignore[no-untyped-def]
     mask = len(larger) - 1
     for i in range(len(part)):
-        if part[i, 0] != 0:
-            at = part[i, 0] & mask
-            while larger[at, 0] != 0:
+        if part[i] != 0:
+            at = np.int64(np.uint64(part[i]) >> _TAG_BITS) & mask
+            while larger[at] != 0:
                 at = (at + 1) & mask
-            for column in range(part.shape[1]):
-                larger[at, column] = part[i, column]
+            larger[at] = part[i]
 
 
 @compiled
-def _fetch(numbers, width, key):  # type: ignore[no-untyped-def]
+def _fetch(numbers, key):  # type: ignore[no-untyped-def]
     part = np.int64(key >> _PART_BITS)
-    entry = numbers[part, _ADDRESS] + 8 * width * (np.int64(key) & (numbers[part, _LENGTH] - 1))
-    prefetch(entry)
-    prefetch(entry + 8 * (width - 1))
+    prefetch(numbers[part, _ADDRESS] + 8 * (np.int64(key & _LOW) & (numbers[part, _LENGTH] - 1)))
 
 
 @compiled
 def _add(keys, time_ms, current, former, limits, state, known, words, start):  # type: ignore[no-untyped-def]
-    """Return n, or the row at which a new generation begins or a part must grow. state[0]: stream time."""
+    """Return n, or the row at which a new generation begins or something must grow. state[0]: stream time."""
     horizon_ms, generation, width = limits
     for i in range(start, len(keys)):
         if i + _AHEAD < len(keys):
-            _fetch(current, width, keys[i + _AHEAD])
-            _fetch(former, width, keys[i + _AHEAD])
+            _fetch(current, keys[i + _AHEAD])
+            _fetch(former, keys[i + _AHEAD])
         now_ms = max(state[0], time_ms[i])
         if now_ms // horizon_ms != generation:
             return i
-        entry, _ = _place(current, width, keys[i])
-        is_here = word(entry, 0) != 0
-        seen, _ = (entry, 0) if is_here else _place(former, width, keys[i])
-        if word(seen, 0) != 0 and now_ms - word(seen, 1) <= horizon_ms:
+        place, entry = _place(current, width, keys[i])
+        seen = entry if entry != 0 else _place(former, width, keys[i])[1]
+        if seen != 0 and now_ms - word(seen, 1) <= horizon_ms:
             known[i] = 1
             for column in range(2, width):
                 words[i, column - 2] = word(seen, column)
             continue
-        part = np.int64(keys[i] >> _PART_BITS)
-        if not is_here:
-            if (current[part, _USED] + 1) * 4 > current[part, _LENGTH] * 3:
+        if entry == 0:
+            entry = _append(current, width, keys[i], place)
+            if entry == 0:
                 return i
-            current[part, _USED] += 1
-        put_word(entry, 0, np.int64(keys[i]))
         put_word(entry, 1, now_ms)
         for column in range(2, width):
             put_word(entry, column, words[i, column - 2])
@@ -237,10 +288,10 @@ def _add(keys, time_ms, current, former, limits, state, known, words, start):  #
 def _put(keys, current, former, width, first, words):  # type: ignore[no-untyped-def]
     for i in range(len(keys)):
         if i + _AHEAD < len(keys):
-            _fetch(current, width, keys[i + _AHEAD])
-        entry, _ = _place(current, width, keys[i])
-        if word(entry, 0) == 0:
-            entry, _ = _place(former, width, keys[i])
-        if word(entry, 0) != 0:
+            _fetch(current, keys[i + _AHEAD])
+        _, entry = _place(current, width, keys[i])
+        if entry == 0:
+            _, entry = _place(former, width, keys[i])
+        if entry != 0:
             for column in range(words.shape[1]):
                 put_word(entry, first + column, words[i, column])

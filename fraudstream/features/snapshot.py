@@ -31,7 +31,7 @@ from fraudstream.features.shards import check_layout, codes_to_json, layout_of, 
 from fraudstream.features.table import SHARDS
 from fraudstream.settings import StateSettings
 
-MAGIC = b"FSSTATE1"
+MAGIC = b"FSSTATE2"
 _TAIL = 24
 
 
@@ -143,7 +143,7 @@ def _write(engine: FeatureEngine, file: BinaryIO, added: dict[str, Any]) -> None
     sections: dict[str, list[int]] = {}
     file.write(MAGIC)
     for name, words in _sections(engine):
-        octets = np.ascontiguousarray(words).data.cast("B")
+        octets = np.ascontiguousarray(words).data.cast("B") if words.size else b""
         sections[name] = [file.tell(), words.size, zlib.crc32(octets)]
         file.write(octets)
     head = json.dumps(
@@ -198,7 +198,7 @@ class _Sections:
         place, words, check = self._places[name]
         found = np.empty(words, np.int64)
         self._file.seek(place)
-        octets = found.data.cast("B")
+        octets = found.data.cast("B") if words else bytearray()
         if self._file.readinto(octets) != len(octets) or zlib.crc32(octets) != check:  # type: ignore[attr-defined]
             raise CheckpointError(f"{self._path}: is damaged: the check sum of {name} does not fit; {_OTHER}")
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tests.features.drawn import MEASURED, column, engine_of, flagged, group, known, seen, tx
-from tests.strategies import bounds
+from tests.strategies import batch_of, bounds
 
 
 def test_a_filter_is_about_the_earlier_rows_and_not_about_the_row_itself() -> None:
@@ -210,3 +210,17 @@ def test_a_window_that_reaches_back_before_the_known_history_has_no_value() -> N
     assert math.isnan(counts[0])
     assert math.isnan(counts[1])
     assert counts[2] == 1
+
+
+def test_a_label_of_a_late_row_marks_nothing_though_the_ids_turn_over_within_its_batch() -> None:
+    #  51s   100s   | one batch: 52s (too late: not kept)   130s   160s
+    #  a     c      |            b                          d      e sees the tile of a, and b's label
+    # Ids are kept in generations of 120s (window, lag and tile), one of which begins at 160s.
+    fed = group("card", ["count"], ["50s"], lag="60s", label="fraud", resolution="10s")
+    engine = engine_of(fed, state=bounds("0s"))
+    engine.observe(batch_of([tx(51, transaction_id="a"), tx(100, transaction_id="c")]))
+    engine.learn([known("b", "fraud", 155)])
+    rows = [tx(52, transaction_id="b"), tx(130, transaction_id="d"), tx(160, transaction_id="e")]
+    served = engine.observe(batch_of(rows))
+    assert served.flags.tolist() == [1, 0, 0]
+    assert served.X[:, 0].tolist() == [0, 0, 0]
