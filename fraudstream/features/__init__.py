@@ -12,7 +12,8 @@ What a window means, each a property test against the slow twin in `tests/oracle
    history that is known: not known is not zero.
 4. State does not depend on arrival order inside the lateness, as far as rows in time can see it: a late row
    is put in its place by event time and reads the window at its own time. Later than that behind its entity's
-   newest row, it is scored, flagged and leaves no state.
+   newest row, it is scored, flagged and leaves no state. Of a tile, all rows are in time or none: those of the
+   tile that the lateness reaches into are.
 5. Every entity keeps at most `rows_max` rows: beyond it the oldest go, and a row whose window reaches into
    what went is flagged. An entity whose newest row is further behind the stream's newest than its longest
    window and the lateness is forgotten at that moment, since no row in time can see it; a row that is itself

@@ -32,10 +32,7 @@ def dump(engine: FeatureEngine) -> dict[str, dict[int, Rows]]:
 def _of_stage(stage: Stage, engine: FeatureEngine) -> dict[int, Rows]:
     shape = stage.plan.shape
     resolution_ms = int(shape[P_RESOLUTION_MS])
-    newest_ms = engine.watermark_ms
-    if resolution_ms:
-        newest_ms = newest_ms // resolution_ms * resolution_ms
-    seen_ms = newest_ms - stage.reach_ms - engine.settings.lateness_ms
+    seen_ms = stage.seen_after_ms(engine.watermark_ms)
     names = {field: {code: text for text, code in codes.of.items()} for field, codes in engine.codes.items()}
     dumped: dict[int, Rows] = {}
     for shard in range(SHARDS):

@@ -120,6 +120,12 @@ def _tile_of(plan, time_ms):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _in_time_from(plan, newest_ms, lateness_ms):  # type: ignore[no-untyped-def]
+    """Return from when on a row is in time behind the newest one: from the start of a tile, where there are tiles."""
+    return _tile_of(plan, _tile_of(plan, newest_ms) - lateness_ms)
+
+
+@compiled
 def _drop_first(store, plan, slot):  # type: ignore[no-untyped-def]
     add_header(store, slot, H_START, 1)
     add_header(store, slot, H_COUNT, -1)
@@ -301,12 +307,12 @@ def _take_in(store, plan, slot, batch, row, bounds):  # type: ignore[no-untyped-
     newest_ms = header(store, slot, H_NEWEST_MS)
     if header(store, slot, H_DROPPED_MS) > time_ms - reach_ms:
         add_flag(batch, row, FLAG_CAPPED)
-    if time_ms < max(newest_ms - lateness_ms, idle_ms):
+    if time_ms < max(_in_time_from(plan, newest_ms, lateness_ms), idle_ms):
         add_flag(batch, row, FLAG_LATE)
         return
     newest_ms = max(newest_ms, time_ms)
     put_header(store, slot, H_NEWEST_MS, newest_ms)
-    _forget_until(store, plan, slot, newest_ms - reach_ms - lateness_ms)
+    _forget_until(store, plan, slot, _in_time_from(plan, newest_ms, lateness_ms) - reach_ms)
     if shape(plan, P_RESOLUTION_MS) > 0:
         _insert_into_tile(store, plan, slot, batch, row, time_ms)
         put_stored(batch, row, 1)
@@ -348,7 +354,7 @@ def observe(stores, plan, scratch, slots, batch, marks, bounds, start):  # type:
         if row + ENTRIES_AHEAD < len(slots):
             fetch_entries(stores, plan, slots[row + ENTRIES_AHEAD], batch, row + ENTRIES_AHEAD)
         slot, time_ms = slots[row], batch_time(batch, row)
-        idle_ms = _tile_of(plan, watermark_ms) - shape(plan, P_REACH_MS) - lateness_ms
+        idle_ms = _in_time_from(plan, watermark_ms, lateness_ms) - shape(plan, P_REACH_MS)
         if rows_max > 0:  # a row that is only looked at moves no stream
             watermark_ms = max(watermark_ms, time_ms)
         if slot < 0:

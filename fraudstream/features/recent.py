@@ -73,14 +73,17 @@ class Recent:
         """
         done, state = 0, np.array([watermark_ms], np.int64)
         while done < len(keys):
-            self._turn_to(max(int(state[0]), int(time_ms[done])) // self.horizon_ms)
             current, former = self.tables
             limits = (self.horizon_ms, self.generation, self.width)
             done = int(
                 _add(keys, time_ms, current.numbers, former.numbers, limits, state, known, words, done)
             )
             if done < len(keys):
-                current.grow_for(int(keys[done]))
+                generation = max(int(state[0]), int(time_ms[done])) // self.horizon_ms
+                if generation > self.generation:
+                    self._turn_to(generation)
+                else:
+                    current.grow_for(int(keys[done]))
 
     def put(self, keys: UInt64, column: int, words: Int64) -> None:
         """Write words from a column on into the entries of ids that are remembered.
@@ -105,13 +108,12 @@ class Recent:
             table.fill(log)
 
     def _turn_to(self, generation: int) -> None:
-        if generation != self.generation:
-            current, former = self.tables
-            if generation == self.generation + 1:
-                self.tables = [former.emptied(current.used), current]  # about as many are to be expected
-            else:
-                self.tables = [Table(self.width, current.used), Table(self.width)]
-            self.generation = generation
+        current, former = self.tables
+        if generation == self.generation + 1:
+            self.tables = [former.emptied(current.used), current]  # about as many are to be expected
+        else:
+            self.tables = [Table(self.width, current.used), Table(self.width)]
+        self.generation = generation
 
 
 class Table:
@@ -263,8 +265,6 @@ def _add(keys, time_ms, current, former, limits, state, known, words, start):  #
             _fetch(current, keys[i + _AHEAD])
             _fetch(former, keys[i + _AHEAD])
         now_ms = max(state[0], time_ms[i])
-        if now_ms // horizon_ms != generation:
-            return i
         place, entry = _place(current, width, keys[i])
         seen = entry if entry != 0 else _place(former, width, keys[i])[1]
         if seen != 0 and now_ms - word(seen, 1) <= horizon_ms:
@@ -272,6 +272,8 @@ def _add(keys, time_ms, current, former, limits, state, known, words, start):  #
             for column in range(2, width):
                 words[i, column - 2] = word(seen, column)
             continue
+        if now_ms // horizon_ms > generation:  # only new ids move the time
+            return i
         if entry == 0:
             entry = _append(current, width, keys[i], place)
             if entry == 0:

@@ -131,6 +131,12 @@ class Stage:
         """Return how far before a row its oldest visible row may lie."""
         return int(self.plan.shape[P_REACH_MS])
 
+    def seen_after_ms(self, newest_ms: int) -> int:
+        """Return the time at or before which no row can be seen by one that is in time behind the newest row."""
+        tile_ms = int(self.plan.shape[P_RESOLUTION_MS]) or 1
+        in_time_from_ms = (newest_ms // tile_ms * tile_ms - self._bounds[1]) // tile_ms * tile_ms
+        return in_time_from_ms - self.reach_ms
+
     def advance(
         self,
         columns: BatchColumns,
@@ -278,9 +284,7 @@ class Stage:
     def _sweep(self, watermark_ms: int, headers: int) -> None:
         """Look at some of the headers, in turn, and let go of idle entities."""
         used = int(self._counts[C_HEADERS])
-        resolution_ms = int(self.plan.shape[P_RESOLUTION_MS])
-        floored_ms = watermark_ms // resolution_ms * resolution_ms if resolution_ms else watermark_ms
-        idle_ms = floored_ms - self.reach_ms - self._bounds[1]
+        idle_ms = self.seen_after_ms(watermark_ms)
         kernels.sweep(self._at, self._plan_at, (self._swept, self._swept + headers), idle_ms)
         self._swept = 0 if self._swept + headers >= used else self._swept + headers
 

@@ -11,6 +11,7 @@ from fraudstream.features import FeatureEngine, build_catalog, wide
 from fraudstream.features.engine import FLAG_NAMES
 from fraudstream.features.keys import KEY, combine, hash_texts
 from fraudstream.settings import FeatureGroup
+from tests.features.drawn import tx
 from tests.oracles import siphash_1_3, text_hash
 from tests.strategies import START_MS, Drawn, amounts, batch_of, bounds, card_event, fillers
 
@@ -215,3 +216,21 @@ def test_a_sweep_lets_go_of_exactly_the_entities_that_no_row_in_time_can_see(
     assert engine.entities()["card"] == 2400 + seen * 1200
     back = engine.observe(batch_of(fillers(400, START_MS + 5_001, "old0")))
     assert back.X[:, 0].tolist() == [seen] * 400
+
+
+def test_a_repeat_moves_no_time_so_that_one_far_ahead_makes_no_id_forgotten() -> None:
+    #  2h30   3h24         2h36   2h42   2h48     ids are kept for 1h, in generations that begin with the hour
+    #  b      b, again     b      c      b
+    catalog = build_catalog([FeatureGroup(entity="card", aggregates=["count"], windows=["1h"])], card_event())
+    engine = FeatureEngine(catalog, bounds(repeat_horizon="1h"))
+    hour_ms = START_MS // 3_600_000 * 3_600_000
+
+    def repeated(*rows: tuple[str, float]) -> list[int]:
+        batch = batch_of([tx(3600 * hours, origin_ms=hour_ms, transaction_id=name) for name, hours in rows])
+        told = engine.recognise(batch)
+        engine.observe(told.fresh_of(batch))
+        return told.again.tolist()
+
+    assert repeated(("b", 2.5)) == []
+    assert repeated(("b", 3.4)) == [0]
+    assert repeated(("b", 2.6), ("c", 2.7), ("b", 2.8)) == [0, 2]

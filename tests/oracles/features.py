@@ -130,7 +130,7 @@ class FeatureTwin:
 
     def kept(self, stage: Stage) -> dict[Entity, list[int]]:
         """Return where the kept rows stand that a row in time can still see, by entity."""
-        past_ms = stage.stands_ms(self.watermark_ms) - stage.reach_ms - self.settings.lateness_ms
+        past_ms = self._in_time_from_ms(stage, self.watermark_ms) - stage.reach_ms
         within = {
             entity: [at for row in history.rows if (at := stage.stands_ms(row.time_ms)) > past_ms]
             for entity, history in stage.histories.items()
@@ -168,9 +168,12 @@ class FeatureTwin:
 
     def _idle(self, stage: Stage, history: History) -> bool:
         """Say whether no row in time can see the entity's rows any more, so that they are gone."""
-        reach_ms = stage.reach_ms + self.settings.lateness_ms
         newest_ms = max((row.time_ms for row in history.rows), default=NEVER)
-        return stage.stands_ms(newest_ms) < stage.stands_ms(self.watermark_ms) - reach_ms
+        return stage.stands_ms(newest_ms) < self._in_time_from_ms(stage, self.watermark_ms) - stage.reach_ms
+
+    def _in_time_from_ms(self, stage: Stage, newest_ms: int) -> int:
+        """Return from when on a row is in time behind a newest one; in tiles, a whole tile is or none of it."""
+        return stage.stands_ms(stage.stands_ms(newest_ms) - self.settings.lateness_ms)
 
     def _entity(self, kind: str, row: Row) -> Entity | None:
         fields = self.catalog.event.entity_fields(kind)
@@ -180,15 +183,14 @@ class FeatureTwin:
 
     def _take_in(self, stage: Stage, history: History, row: Row) -> int:
         """Put a row in its place unless it is too late, and let the oldest go; return the flags."""
-        lateness_ms = self.settings.lateness_ms
         flags = ROWS_CAPPED if history.newest_dropped_ms > row.time_ms - stage.reach_ms else 0
         at_ms = stage.stands_ms(row.time_ms)
         newest_ms = max((stage.stands_ms(kept.time_ms) for kept in history.rows), default=at_ms)
-        stream_ms = stage.stands_ms(self.watermark_ms)
-        if at_ms < newest_ms - lateness_ms or at_ms < stream_ms - stage.reach_ms - lateness_ms:
+        stream_ms = self._in_time_from_ms(stage, self.watermark_ms)
+        if at_ms < self._in_time_from_ms(stage, newest_ms) or at_ms < stream_ms - stage.reach_ms:
             return flags | LATE
         kept = sorted([*history.rows, row], key=lambda r: r.time_ms)  # stable: arrival order among equals
-        forgotten_ms = stage.stands_ms(kept[-1].time_ms) - stage.reach_ms - lateness_ms
+        forgotten_ms = self._in_time_from_ms(stage, kept[-1].time_ms) - stage.reach_ms
         kept = [r for r in kept if stage.stands_ms(r.time_ms) > forgotten_ms]
         room = len(kept) if stage.resolution_ms else self.settings.rows_max
         for gone in kept[:-room]:
