@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fraudstream.batch import Int64
+from fraudstream.compiled import compiled
 from fraudstream.errors import ConfigError
 from fraudstream.features.memory import (
     address_of,
-    compiled,
     half,
     octet,
     put_double,

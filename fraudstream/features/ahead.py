@@ -6,6 +6,7 @@ index where the ends of the windows and the maps are, a row at an end which entr
 
 from __future__ import annotations
 
+from fraudstream.compiled import compiled
 from fraudstream.features.access import (
     D_TEXT_SLOTS,
     D_TEXT_TERMS,
@@ -26,7 +27,7 @@ from fraudstream.features.access import (
     word_at,
 )
 from fraudstream.features.index import bounds_of, ends_of, home_of
-from fraudstream.features.memory import compiled, prefetch, word
+from fraudstream.features.memory import prefetch, word
 from fraudstream.features.plan import P_BLOCKS, P_MAPS, P_ROW_BYTES, X_ENTRY_WORDS, X_TEXT
 from fraudstream.features.rows import MAP_BASE, MAP_LENGTH, MAP_WORDS, row_at, text_of
 from fraudstream.features.table import H_BASE, H_COUNT, H_HASH, H_INDEX, H_START

@@ -13,8 +13,8 @@ import mmap
 import numpy as np
 import numpy.typing as npt
 
+from fraudstream.compiled import compiled
 from fraudstream.features.access import add_allocator, allocator_at, put_allocator, put_word_at, word_at
-from fraudstream.features.memory import compiled
 
 PAGE_BYTES = 4096
 CHUNK_WORDS_MIN = 8

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fraudstream.compiled import compiled
 from fraudstream.features.access import (
     D_TERMS,
     D_WINDOWS,
@@ -39,7 +40,7 @@ from fraudstream.features.access import (
     word_at,
 )
 from fraudstream.features.arena import allocate, release
-from fraudstream.features.memory import compiled, word
+from fraudstream.features.memory import word
 from fraudstream.features.plan import (
     BLOCK_ROWS,
     P_ACC,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fraudstream.compiled import compiled
 from fraudstream.features.access import (
     D_OPS,
     D_SLOTS,
@@ -64,7 +65,7 @@ from fraudstream.features.index import (
     note_row,
     shift,
 )
-from fraudstream.features.memory import compiled, put_quarter, put_word, word
+from fraudstream.features.memory import put_quarter, put_word, word
 from fraudstream.features.plan import (
     BLOCK_ROWS,
     FRAUD_BIT,

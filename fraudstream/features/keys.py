@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fraudstream.batch import UInt64
-from fraudstream.features.memory import address_of, compiled, octet, word
+from fraudstream.compiled import compiled
+from fraudstream.features.memory import address_of, octet, word
 
 # Fixed: the hashes stand in the state, which another process of the same deployment continues.
 KEY = (np.uint64(0x66726175_64737472), np.uint64(0x65616D2D_6B657931))

@@ -9,11 +9,8 @@ tests are the check.
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
@@ -21,28 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-compiled = numba.njit(cache=True, error_model="numpy", nogil=True)
-
-
-def _forget_stale_kernels() -> None:
-    """Drop cached kernels if any module of this folder has changed since they were compiled.
-
-    numba looks at the file of the kernel itself only, but kernels hold the code of those that they call.
-    """
-    folder = Path(__file__).parent
-    stamp = folder / "__pycache__" / "kernels.stamp"
-    files = sorted(folder.glob("*.py"))
-    now = " ".join(f"{file.name}:{(at := file.stat()).st_mtime_ns}:{at.st_size}" for file in files)
-    with contextlib.suppress(OSError):  # a folder that cannot be written holds no cache
-        if stamp.exists() and stamp.read_text("utf-8") == now:
-            return
-        for cached in stamp.parent.glob("*.nb[ic]"):
-            cached.unlink(missing_ok=True)
-        stamp.parent.mkdir(exist_ok=True)
-        stamp.write_text(now, "utf-8")
-
-
-_forget_stale_kernels()
+from fraudstream.compiled import compiled
 
 
 def address_of(array: npt.NDArray[Any]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fraudstream.compiled import compiled
 from fraudstream.features.access import (
     D_HOUR_SLOTS,
     D_OPS,
@@ -50,7 +51,7 @@ from fraudstream.features.index import (
     move_to,
     rows_that_count,
 )
-from fraudstream.features.memory import compiled, word
+from fraudstream.features.memory import word
 from fraudstream.features.plan import (
     OP_BASE_SLOT,
     OP_BASE_WINDOW,

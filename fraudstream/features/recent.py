@@ -16,8 +16,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from fraudstream.batch import Int64, UInt64
+from fraudstream.compiled import compiled
 from fraudstream.features.arena import Region
-from fraudstream.features.memory import address_of, compiled, prefetch, put_word, word
+from fraudstream.features.memory import address_of, prefetch, put_word, word
 
 PARTS = 64
 LENGTH_MIN = 16

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fraudstream.compiled import compiled
 from fraudstream.features.access import (
     D_MEASURES,
     D_TERMS,
@@ -33,7 +34,7 @@ from fraudstream.features.access import (
     word_at,
 )
 from fraudstream.features.arena import allocate, release
-from fraudstream.features.memory import compiled, put_half, put_quarter, put_word, quarter, word
+from fraudstream.features.memory import put_half, put_quarter, put_word, quarter, word
 from fraudstream.features.plan import (
     BLOCK_ROWS,
     P_BLOCKS,

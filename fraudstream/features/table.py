@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fraudstream.compiled import compiled
 from fraudstream.features.access import (
     HEADER_WIDTH,
     K_HEADERS,
@@ -28,7 +29,7 @@ from fraudstream.features.access import (
     word_at,
 )
 from fraudstream.features.arena import allocate, release
-from fraudstream.features.memory import compiled, prefetch, word
+from fraudstream.features.memory import prefetch, word
 
 SHARDS = 64
 TABLE_WORDS_MIN = 16

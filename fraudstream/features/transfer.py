@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fraudstream.batch import Int64
+from fraudstream.compiled import compiled
 from fraudstream.features.access import (
     D_TEXT_TERMS,
     D_TEXTS,
@@ -27,7 +28,7 @@ from fraudstream.features.access import (
     word_at,
 )
 from fraudstream.features.arena import allocate
-from fraudstream.features.memory import compiled, put_quarter, put_word, quarter, word
+from fraudstream.features.memory import put_quarter, put_word, quarter, word
 from fraudstream.features.plan import P_MAPS, P_RESOLUTION_MS, P_ROW_BYTES, X_ENTRY_WORDS
 from fraudstream.features.rows import (
     MAP_BASE,

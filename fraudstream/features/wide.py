@@ -6,14 +6,15 @@ one is the same for every order and every cut into batches.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from fraudstream.compiled import compiled
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
 
-@numba.njit(cache=True)
+@compiled
 def multiply(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Return a * b as (high, low)."""
     a0 = a & _LOW
@@ -27,7 +28,7 @@ def multiply(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
     return high, (other << _HALF) | (low & _LOW)
 
 
-@numba.njit(cache=True)
+@compiled
 def add(
     a_high: np.uint64, a_low: np.uint64, b_high: np.uint64, b_low: np.uint64
 ) -> tuple[np.uint64, np.uint64]:
@@ -37,7 +38,7 @@ def add(
     return a_high + b_high + carry, low
 
 
-@numba.njit(cache=True)
+@compiled
 def subtract(
     a_high: np.uint64, a_low: np.uint64, b_high: np.uint64, b_low: np.uint64
 ) -> tuple[np.uint64, np.uint64]:
@@ -46,7 +47,7 @@ def subtract(
     return a_high - b_high - borrow, a_low - b_low
 
 
-@numba.njit(cache=True)
+@compiled
 def to_float(high: np.uint64, low: np.uint64) -> float:
     """Return the nearest float64, as Python's float(int) does."""
     if high == np.uint64(0):
@@ -60,7 +61,7 @@ def to_float(high: np.uint64, low: np.uint64) -> float:
     return np.ldexp(np.float64(low), shift)
 
 
-@numba.njit(cache=True)
+@compiled
 def spread(n: int, total: int, squares_high: np.uint64, squares_low: np.uint64) -> float:
     """Return n * sum(x**2) - sum(x)**2, the variance times n**2 (or n (n - 1) for a sample)."""
     size = np.uint64(total) if total >= 0 else np.uint64(-total)

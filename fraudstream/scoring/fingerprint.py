@@ -10,10 +10,10 @@ Pseudorandom Number Generators", 2014).
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from fraudstream.batch import Float64, UInt64
+from fraudstream.compiled import compiled
 
 LANES = 4
 SEED = 0x9E3779B97F4A7C15
@@ -33,15 +33,18 @@ def fingerprints(X: Float64) -> list[str]:
     return [digits[at : at + DIGITS] for at in range(0, len(digits), DIGITS)]
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled
 def _step(chain: np.uint64, bits: np.uint64) -> np.uint64:
-    if (bits & np.uint64(_UNSIGNED)) > np.uint64(_INFINITY):
-        bits = np.uint64(NAN)
     chain = (chain ^ bits) * np.uint64(MULTIPLIER)
     return chain ^ (chain >> np.uint64(32))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
+def _value(bits: np.uint64) -> np.uint64:
+    return np.uint64(NAN) if (bits & np.uint64(_UNSIGNED)) > np.uint64(_INFINITY) else bits
+
+
+@compiled
 def _hash_rows(bits: UInt64, hashes: UInt64) -> None:
     rows, columns = bits.shape
     whole = columns // LANES * LANES
@@ -51,12 +54,12 @@ def _hash_rows(bits: UInt64, hashes: UInt64) -> None:
         c = a + np.uint64(2)
         d = a + np.uint64(3)
         for column in range(0, whole, LANES):
-            a = _step(a, bits[row, column])
-            b = _step(b, bits[row, column + 1])
-            c = _step(c, bits[row, column + 2])
-            d = _step(d, bits[row, column + 3])
+            a = _step(a, _value(bits[row, column]))
+            b = _step(b, _value(bits[row, column + 1]))
+            c = _step(c, _value(bits[row, column + 2]))
+            d = _step(d, _value(bits[row, column + 3]))
         for column in range(whole, columns):
-            a = _step(a, bits[row, column])
+            a = _step(a, _value(bits[row, column]))
         mixed = _step(_step(_step(_step(np.uint64(columns), a), b), c), d)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(MIX[0])
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(MIX[1])

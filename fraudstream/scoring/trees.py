@@ -1,0 +1,148 @@
+"""LightGBM's trees as arrays, read from its model text, and which way a row goes at a node.
+
+The text comes from a bundle whose hashes were checked. What the compiled forest and the compiled explanation do not
+know raises `NotCompilable`; LightGBM itself takes over, which knows everything.
+
+Source: LightGBM's own reader and `Tree::NumericalDecision`, `Tree::CategoricalDecision` (include/LightGBM/tree.h).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fraudstream.batch import Float64, Int64
+from fraudstream.compiled import compiled
+
+ZERO_THRESHOLD = float(np.float32(1e-35))  # LightGBM takes what is no larger for 0
+
+CATEGORICAL, DEFAULT_LEFT = 1, 2  # bits of `Tree.kind`
+MISSING_NONE, MISSING_ZERO, MISSING_NAN = 0, 1, 2  # its next two bits
+WORD_BITS = 32
+
+
+class NotCompilable(Exception):  # noqa: N818  # not an error: LightGBM takes over
+    """The forest has something that is not compiled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """One tree; inner nodes are numbered from 0, the root first, and a child below 0 is the leaf ~child.
+
+    Attributes:
+        feature, threshold, kind, left, right: [inner]; of a categorical split the threshold is its number.
+        inner_rows: [inner] training rows that came to each node; leaf_rows: [leaves].
+        value: [leaves].
+        first_word: [categorical splits + 1] where each one's bits begin in `words`.
+        words: 32 categories each; a category whose bit is set goes left.
+    """
+
+    feature: Int64
+    threshold: Float64
+    kind: Int64
+    left: Int64
+    right: Int64
+    inner_rows: Int64
+    leaf_rows: Int64
+    value: Float64
+    first_word: Int64
+    words: npt.NDArray[np.uint32]
+
+    def rows_of(self, node: int) -> int:
+        """Return how many training rows came to a node or leaf."""
+        return int(self.leaf_rows[~node] if node < 0 else self.inner_rows[node])
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """A model's trees in their order, and how many features it has."""
+
+    trees: list[Tree]
+    features: int
+
+    def probes(self, rows: int, seed: int = 0) -> Float64:
+        """Return rows on, just below and just above thresholds, in and out of categories, or missing."""
+        rng = np.random.default_rng(seed)
+        X = np.zeros((rows, self.features))
+        for feature in range(self.features):
+            values = [np.array([0.0, np.nan, np.inf, -np.inf, ZERO_THRESHOLD, -ZERO_THRESHOLD])]
+            for tree in self.trees:
+                known = tree.threshold[(tree.feature == feature) & (tree.kind & CATEGORICAL == 0)]
+                values += [known, np.nextafter(known, -np.inf), np.nextafter(known, np.inf)]
+                if ((tree.feature == feature) & (tree.kind & CATEGORICAL != 0)).any():
+                    values.append(np.arange(-1.0, WORD_BITS * len(tree.words) + 2.0))
+            X[:, feature] = rng.choice(np.concatenate(values), rows)
+        return X
+
+
+def read_trees(booster_text: str) -> Trees:
+    """Read a LightGBM model text.
+
+    Raises:
+        NotCompilable: it is not one sum of trees with constant leaves.
+    """
+    header, *blocks = booster_text.split("\nTree=")
+    settings = _pairs(header)
+    if settings.get("num_tree_per_iteration", "1") != "1" or "average_output" in header.split("\n"):
+        raise NotCompilable("not one tree an iteration, summed")
+    trees = [_read_tree(_pairs(block.split("\n\n")[0])) for block in blocks]
+    return Trees(trees, int(settings["max_feature_idx"]) + 1)
+
+
+def _pairs(block: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in block.split("\n") if "=" in line)
+
+
+def _read_tree(tree: dict[str, str]) -> Tree:
+    if tree.get("is_linear", "0") != "0":
+        raise NotCompilable("a tree has linear leaves")
+
+    def ints(name: str) -> Int64:
+        return np.array(tree.get(name, "").split(), np.int64)
+
+    return Tree(
+        feature=ints("split_feature"),
+        threshold=np.array(tree.get("threshold", "").split(), np.float64),
+        kind=ints("decision_type"),
+        left=ints("left_child"),
+        right=ints("right_child"),
+        inner_rows=ints("internal_count"),
+        leaf_rows=ints("leaf_count"),
+        value=np.array(tree["leaf_value"].split(), np.float64),
+        first_word=ints("cat_boundaries"),
+        words=np.array(tree.get("cat_threshold", "").split(), np.uint32),
+    )
+
+
+def flush_zeros(X: Float64) -> Float64:
+    """Return X with 0 for what is no larger than ZERO_THRESHOLD: LightGBM sees it so before it looks at a tree."""
+    return np.where(np.abs(X) <= ZERO_THRESHOLD, 0.0, X)
+
+
+@compiled
+def has_bit(words, first, end, value):  # type: ignore[no-untyped-def]
+    """Tell whether a category's bit is set among words[first:end]; what is no category's number is in none."""
+    if not 0.0 <= value < WORD_BITS * (end - first):  # NaN is not, nor is anything below 0
+        return False
+    bit = np.int64(value)
+    return (words[first + bit // WORD_BITS] >> np.uint32(bit % WORD_BITS)) & np.uint32(1) != 0
+
+
+@compiled
+def goes_left(value, threshold, kind, words, first, end):  # type: ignore[no-untyped-def]
+    """Tell whether a row with this value goes left at a node, as LightGBM decides.
+
+    Args:
+        value: of a row behind `flush_zeros`.
+        first, end: of a categorical split's bits in `words`.
+    """
+    if kind & CATEGORICAL:
+        return has_bit(words, first, end, value)
+    missing = (kind >> 2) & 3
+    if np.isnan(value) and missing != MISSING_NAN:
+        value = 0.0
+    if (missing == MISSING_ZERO and value == 0.0) or (missing == MISSING_NAN and np.isnan(value)):
+        return kind & DEFAULT_LEFT != 0
+    return value <= threshold
