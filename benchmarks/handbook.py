@@ -43,6 +43,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from benchmarks.handbook_data import add_data_option, data_of
 from benchmarks.handbook_figures import BOOK, TEST_DAYS, Table, figures
 from benchmarks.machine import record, with_machine
 from fraudstream.bus.kafka import client_config
@@ -53,12 +54,6 @@ from tests.kafka.broker import broker_from_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "handbook"
-DATA = Path(__file__).parents[2] / "shared" / "data" / "handbook.parquet"
-DATA_VARIABLE = "FRAUDSTREAM_HANDBOOK"
-WHERE_FROM = (
-    "get the daily files of https://github.com/Fraud-Detection-Handbook/simulated-data-raw, write them as one "
-    f"Parquet file, and name it in {DATA_VARIABLE} or with --data"
-)
 
 WEEK = "2018-08-08"  # the book's
 DAY_MS = 86_400_000
@@ -74,9 +69,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    options.add_argument(
-        "--data", type=Path, help=f"the Handbook's table; default: ${DATA_VARIABLE}, {DATA.name}"
-    )
+    add_data_option(options)
     options.add_argument(
         "--partitions", type=int, default=1, help="of the topics; scores equal the replay's with 1"
     )
@@ -86,10 +79,7 @@ def main() -> None:
     options.add_argument("--files", action="store_true", help="only train and replay: no Kafka, no worker")
     options.add_argument("--record", action="store_true", help="append the row to results/handbook.jsonl")
     chosen = options.parse_args()
-    data = chosen.data or Path(os.environ.get(DATA_VARIABLE) or DATA)
-    if not data.is_file():
-        print(f"benchmarks.handbook: {data}: no such file; {WHERE_FROM}", file=sys.stderr)
-        sys.exit(2)
+    data = data_of(chosen, "benchmarks.handbook")
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fraudstream-handbook-") as folder:
         result = run(data, Path(folder), str(chosen.week), None if chosen.files else chosen.partitions)

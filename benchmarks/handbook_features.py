@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -27,7 +26,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.features_recomputed import RawTable, Recomputation
-from benchmarks.handbook import DATA, DATA_VARIABLE, EXAMPLE, WHERE_FROM, command, say
+from benchmarks.handbook import EXAMPLE, command, say
+from benchmarks.handbook_data import add_data_option, data_of
 from benchmarks.machine import record, with_machine
 from fraudstream.bus.files import read_transactions
 from fraudstream.decode import Decoder
@@ -42,18 +42,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    options.add_argument(
-        "--data", type=Path, help=f"the Handbook's table; default: ${DATA_VARIABLE}, {DATA.name}"
-    )
+    add_data_option(options)
     options.add_argument("--rows", type=int, help="only the first rows; default: all")
     options.add_argument(
         "--record", action="store_true", help="append the row to results/handbook_features.jsonl"
     )
     chosen = options.parse_args()
-    data = chosen.data or Path(os.environ.get(DATA_VARIABLE) or DATA)
-    if not data.is_file():
-        print(f"benchmarks.handbook_features: {data}: no such file; {WHERE_FROM}", file=sys.stderr)
-        sys.exit(2)
+    data = data_of(chosen, "benchmarks.handbook_features")
     with tempfile.TemporaryDirectory(prefix="fraudstream-handbook-") as folder:
         result = with_machine(run(data, Path(folder), chosen.rows))
     if chosen.record:
