@@ -86,6 +86,8 @@ def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], 
     warm_kernels(catalog, settings)
     if model.fallback:
         log.warning("model_not_compiled", model=parts.version, reason=model.fallback, scored_by="lightgbm")
+    if reason := model.explains_by_fallback:
+        log.warning("explanations_not_compiled", model=parts.version, reason=reason, explained_by="lightgbm")
     log.info("kernels_warm", features=len(catalog), model=parts.version)
     topics = settings.topics
     needed = [topics.transactions, topics.decisions, topics.alerts, topics.dlq]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -176,3 +177,33 @@ def test_a_model_trained_with_another_definition_of_a_feature_is_refused_by_name
 def test_the_contributions_and_the_base_add_up_to_the_raw_score(loaded: Loaded) -> None:
     model = Model(loaded.parts, loaded.catalog)
     assert model.contributions(loaded.X).sum(axis=1) == pytest.approx(model.raw_scores(loaded.X), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "scores", "explains"),
+    [
+        ({"num_leaves": 31}, "", ""),
+        ({"num_leaves": 200}, "more than 64 leaves", ""),
+        ({"num_leaves": 8, "linear_tree": True}, "linear", "linear"),
+    ],
+)
+def test_what_is_not_compiled_is_left_to_lightgbm_and_named(
+    loaded: Loaded, parameters: dict[str, object], scores: str, explains: str
+) -> None:
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(4000, len(loaded.parts.feature_names)))
+    y = (X[:, 0] * X[:, 1] + X[:, 2] + rng.normal(size=4000) > 1).astype(float)
+    chosen = {"objective": "binary", "min_data_in_leaf": 2, "verbosity": -1, **parameters}
+    booster = lgb.train(chosen, lgb.Dataset(X, y), 5)
+    parts = dataclasses.replace(loaded.parts, booster_text=booster.model_to_string())
+    model = Model(parts, loaded.catalog)
+    assert bool(model.fallback) == bool(scores)
+    assert scores in model.fallback
+    assert bool(model.explains_by_fallback) == bool(explains)
+    assert explains in model.explains_by_fallback
+    rows = np.zeros((20, len(loaded.catalog)))
+    rows[:, model.columns] = X[:20]
+    assert model.raw_scores(rows).tolist() == booster.predict(X[:20], raw_score=True).tolist()
+    if not explains:  # LightGBM's own contributions do not know linear leaves
+        expected = booster.predict(X[:20], pred_contrib=True)
+        assert model.contributions(rows) == pytest.approx(expected, abs=1e-9)
