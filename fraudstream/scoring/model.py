@@ -73,7 +73,10 @@ class Model:
     Attributes:
         columns: of the catalogue's X, in the model's order.
         fallback: why LightGBM scores every batch; empty where the compiled forest gives the same bits.
-        explains_by_fallback: why LightGBM explains; empty where the compiled TreeSHAP gives the same.
+        explains_by_fallback: why LightGBM explains, or nothing; empty where the compiled TreeSHAP gives the same.
+
+    Raises:
+        ModelError: the booster does not give one score a row.
     """
 
     parts: ModelParts
@@ -84,11 +87,14 @@ class Model:
     _booster: Any = field(init=False, repr=False)
     _forest: Forest | None = field(init=False, repr=False)
     _treeshap: TreeShap | None = field(init=False, repr=False)
+    _explains: bool = field(init=False)
     _whole: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.columns = bind(self.parts, self.catalog)
         self._booster = lgb.Booster(model_str=self.parts.booster_text)
+        if self._booster.num_model_per_iteration() != 1:
+            raise ModelError(f"model {self.parts.version} has several classes; one score a row is accepted")
         self._forest, self.fallback = None, ""
         self._treeshap, self.explains_by_fallback = None, ""
         try:
@@ -98,6 +104,9 @@ class Model:
         else:
             self._forest, self.fallback = _compiled_forest(trees, self._booster)
             self._treeshap, self.explains_by_fallback = _compiled_treeshap(trees, self._booster)
+        self._explains = self._treeshap is not None or _can_explain(self._booster)
+        if not self._explains:
+            self.explains_by_fallback += "; nothing explains it, so that alerts have no reasons"
         self._whole = bool(np.array_equal(self.columns, np.arange(len(self.catalog))))
 
     def select(self, X: Float64) -> Float64:
@@ -115,10 +124,15 @@ class Model:
         return scores
 
     def contributions(self, X: Float64) -> Float64:
-        """Return each feature's part of the raw score and, last, the base, [n, model features + 1]."""
+        """Return each feature's part of the raw score and, last, the base, [n, model features + 1].
+
+        Of a model that nothing explains all of the score is the base.
+        """
         chosen = self.select(X)
         if self._treeshap is not None:
             return self._treeshap.contributions(chosen)
+        if not self._explains:
+            return np.column_stack([np.zeros_like(chosen), self.raw_scores(X)])
         parts: Float64 = self._booster.predict(chosen, pred_contrib=True, num_threads=1)
         return parts
 
@@ -145,6 +159,15 @@ def _compiled_forest(trees: Trees, booster: Any) -> tuple[Forest | None, str]:
     X = trees.probes(PROBE_ROWS)
     differing = int((forest.raw_scores(X) != booster.predict(X, raw_score=True, num_threads=1)).sum())
     return (None, f"{differing} of {PROBE_ROWS} probe rows score otherwise") if differing else (forest, "")
+
+
+def _can_explain(booster: Any) -> bool:
+    """Tell whether LightGBM knows the contributions of this kind of trees."""
+    try:
+        booster.predict(np.zeros((1, booster.num_feature())), pred_contrib=True, num_threads=1)
+    except lgb.basic.LightGBMError:
+        return False
+    return True
 
 
 def _compiled_treeshap(trees: Trees, booster: Any) -> tuple[TreeShap | None, str]:

@@ -184,7 +184,7 @@ def test_the_contributions_and_the_base_add_up_to_the_raw_score(loaded: Loaded) 
     [
         ({"num_leaves": 31}, "", ""),
         ({"num_leaves": 200}, "more than 64 leaves", ""),
-        ({"num_leaves": 8, "linear_tree": True}, "linear", "linear"),
+        ({"num_leaves": 8, "linear_tree": True}, "linear", "linear leaves; nothing explains"),
     ],
 )
 def test_what_is_not_compiled_is_left_to_lightgbm_and_named(
@@ -204,6 +204,18 @@ def test_what_is_not_compiled_is_left_to_lightgbm_and_named(
     rows = np.zeros((20, len(loaded.catalog)))
     rows[:, model.columns] = X[:20]
     assert model.raw_scores(rows).tolist() == booster.predict(X[:20], raw_score=True).tolist()
-    if not explains:  # LightGBM's own contributions do not know linear leaves
-        expected = booster.predict(X[:20], pred_contrib=True)
-        assert model.contributions(rows) == pytest.approx(expected, abs=1e-9)
+    parts_of_score = model.contributions(rows)
+    assert parts_of_score.sum(axis=1) == pytest.approx(model.raw_scores(rows), abs=1e-9)
+    if explains:  # LightGBM itself cannot explain linear leaves
+        assert "no reasons" in model.explains_by_fallback
+        assert not parts_of_score[:, :-1].any()
+    else:
+        assert parts_of_score == pytest.approx(booster.predict(X[:20], pred_contrib=True), abs=1e-9)
+
+
+def test_a_booster_of_several_classes_is_refused(loaded: Loaded) -> None:
+    X = np.random.default_rng(1).normal(size=(300, len(loaded.parts.feature_names)))
+    chosen = {"objective": "multiclass", "num_class": 3, "verbosity": -1}
+    booster = lgb.train(chosen, lgb.Dataset(X, np.arange(300) % 3), 2)
+    with pytest.raises(ModelError, match="several classes"):
+        Model(dataclasses.replace(loaded.parts, booster_text=booster.model_to_string()), loaded.catalog)
