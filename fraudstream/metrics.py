@@ -52,6 +52,8 @@ class WorkerMetrics:
         self.ready = Gauge("fraudstream_ready", "1 when serving", registry=r)
         # 1 while the compiled forest scores, 0 while LightGBM itself does.
         self.model_compiled = Gauge("fraudstream_model_compiled", "1 when compiled", registry=r)
+        # Promoted versions: loaded and in use, or refused (the log says why) while the old one goes on.
+        self.model_reloads = Counter("fraudstream_model_reloads", "Models reloaded", ["result"], registry=r)
         # Always 1; its labels name the model that scores.
         self.model_info = Gauge("fraudstream_model_info", "The scoring model", ["model"], registry=r)
 

@@ -100,6 +100,12 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     registry: str
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
     version: str
+    reload: str
+
+    @property
+    def reload_ms(self) -> int:
+        """Return how often a worker looks for another version, in milliseconds; 0: never."""
+        return parse_duration_ms(self.reload, "model.reload")
 
 
 class LabelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -295,8 +301,13 @@ def _checked(merged: dict[str, Any]) -> Settings:
             _converted(value, KafkaValue, f'{section}."{name}"')
     settings = _converted(merged, Settings, "")
     check_event(settings.event)
-    _ = settings.state.lateness_ms, settings.state.repeat_horizon_ms, settings.state.complete_from_ms
-    _ = settings.labels.maturity_ms, settings.labels.grace_ms
+    _ = (
+        settings.model.reload_ms,
+        settings.state.lateness_ms,
+        settings.state.repeat_horizon_ms,
+        settings.state.complete_from_ms,
+    )
+    _ = settings.labels.maturity_ms, settings.labels.grace_ms, settings.model.reload_ms
     _check_outcomes(settings)
     _check_topics(settings.topics)
     if not str(settings.kafka.get("bootstrap.servers", "")):

@@ -35,8 +35,9 @@ def worker(
 ) -> None:
     """Score transactions from Kafka until stopped (SIGTERM, Ctrl-C)."""
     from fraudstream.features import build_catalog
-    from fraudstream.stream.build import build_worker, load_model
+    from fraudstream.stream.build import build_worker
     from fraudstream.stream.host import create_app, run_app
+    from fraudstream.stream.models import load_model
 
     settings = settings_from(
         config, brokers, model__version=model, worker__warm=warm, worker__web_port=web_port

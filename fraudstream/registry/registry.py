@@ -75,8 +75,18 @@ class Registry:
         return self.folder / f"{newest + 1:04d}"
 
     def read(self, version: str) -> tuple[BundleFile, ModelParts]:
-        """Read a version (or alias) whose files all have their recorded hashes."""
-        return read_bundle(self.path_of(version))
+        """Read a version (or alias) whose files all have their recorded hashes.
+
+        Raises:
+            ModelError: naming what is missing or damaged, or that the bundle is another version.
+        """
+        path = self.path_of(version)
+        described, parts = read_bundle(path)
+        if parts.version != f"{self.name}/{path.name}":
+            raise ModelError(
+                f"{path / 'bundle.json'}: is {parts.version}; a version keeps the folder it was made in"
+            )
+        return described, parts
 
     def promote(self, version: str) -> dict[str, str]:
         """Make a version the champion; the old one becomes `previous`. Return the aliases."""

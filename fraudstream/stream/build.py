@@ -14,35 +14,17 @@ from fraudstream.bus.files import read_transactions
 from fraudstream.bus.kafka import KafkaReader, KafkaSink, KafkaSource, wait_for_topics
 from fraudstream.clock import monotonic_s
 from fraudstream.decode import Decoder
-from fraudstream.errors import ModelError
 from fraudstream.features import Catalog, FeatureEngine, build_catalog, new_engine
 from fraudstream.features.labels import KnownLabel
 from fraudstream.metrics import STAGES, WorkerMetrics
-from fraudstream.registry import Registry, verify_bundle
-from fraudstream.scoring import Model, ModelParts, Pipeline, Policy
+from fraudstream.scoring import Model, Pipeline, Policy
 from fraudstream.scoring.fingerprint import fingerprints
-from fraudstream.scoring.model import bind
 from fraudstream.settings import Settings
+from fraudstream.stream.models import ModelWatch, load_model
 from fraudstream.stream.serve import absorb
 from fraudstream.stream.worker import Ends, Worker
 
 log = structlog.get_logger("worker")
-
-
-def load_model(settings: Settings, catalog: Catalog) -> ModelParts:
-    """Read the model that the settings name, after a child process has loaded it.
-
-    Raises:
-        ModelError: naming what is wrong and what to run.
-    """
-    registry = Registry(Path(settings.model.registry), settings.model.name)
-    path = registry.path_of(settings.model.version)
-    report = verify_bundle(path)
-    if report.problems:
-        raise ModelError(report.problems[0])
-    _, parts = registry.read(path.name)
-    bind(parts, catalog)
-    return parts
 
 
 def warm_kernels(catalog: Catalog, settings: Settings) -> None:
@@ -84,10 +66,6 @@ def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], 
     for stage in STAGES:
         metrics.stage_seconds.labels(stage).inc(0)
     warm_kernels(catalog, settings)
-    if model.fallback:
-        log.warning("model_not_compiled", model=parts.version, reason=model.fallback, scored_by="lightgbm")
-    if reason := model.explains_by_fallback:
-        log.warning("explanations_not_compiled", model=parts.version, reason=reason, explained_by="lightgbm")
     log.info("kernels_warm", features=len(catalog), model=parts.version)
     topics = settings.topics
     needed = [topics.transactions, topics.decisions, topics.alerts, topics.dlq]
@@ -104,6 +82,7 @@ def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], 
         lambda engine: Pipeline(engine, model, policy),
         Ends(KafkaSource(settings), KafkaSink(settings), labels),
         metrics,
+        models=ModelWatch(settings, catalog, parts.version),
     )
 
 

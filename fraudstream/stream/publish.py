@@ -66,14 +66,23 @@ class Publisher:
         self._topics = topics
         self._event = event
         self._outcomes = outcomes
-        self._models = models
+        self._models = list(models)
+        self._run = ""
         self._encode = msgspec.json.Encoder().encode
         self.begin("")
 
     def begin(self, run: str) -> None:
         """Name the run that what follows belongs to."""
+        self._run = run
         self._decision_headers = self._fixed("fraudstream.decision.v1", run)
         self._alert_headers = self._fixed("fraudstream.alert.v1", run)
+
+    def use(self, model: str) -> int:
+        """Return the number of a model that decides from now on."""
+        if model not in self._models:
+            self._models.append(model)
+            self.begin(self._run)
+        return self._models.index(model)
 
     def decisions(self, scored: Scored, serving: Serving, messages: Sequence[Any]) -> None:
         """Send one decision a row; `messages` are those that the batch was decoded from."""

@@ -13,13 +13,12 @@ from fraudstream.features import FeatureEngine, Observed
 from fraudstream.features.engine import FLAG_NAMES
 from fraudstream.features.repeats import FirstDecisions
 from fraudstream.metrics import WorkerMetrics
-from fraudstream.scoring import Pipeline, Scored
+from fraudstream.scoring import Model, Pipeline, Scored
 from fraudstream.scoring.fingerprint import fingerprints
 from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.publish import Publisher, Serving
 
 Lap = Callable[[str], None]
-MODEL = 0  # number of the model that decides; there is one
 
 
 def absorb(engine: FeatureEngine, batch: TransactionBatch) -> None:
@@ -49,6 +48,7 @@ class Server:
     ) -> None:
         self.pipeline = pipeline
         self.run = ""
+        self._model = 0  # the number of the model that decides, in the publisher's list
         self._publisher = publisher
         self._feature_log = feature_log
         self._metrics = metrics
@@ -61,6 +61,11 @@ class Server:
         self.run = run
         self._sequence = 0
         self._publisher.begin(run)
+
+    def use(self, model: Model) -> None:
+        """Let another model decide from the next batch on; what was decided before stays as it was."""
+        self.pipeline.model = model
+        self._model = self._publisher.use(model.parts.version)
 
     def serve(
         self, batch: TransactionBatch, old: npt.NDArray[np.bool_], messages: Sequence[Any], lap: Lap
@@ -86,7 +91,7 @@ class Server:
             fresh, observed, rows = fresh.take(new), Observed(observed.X[new], observed.flags[new]), rows[new]
         lap("features")
         scored = self.pipeline.score(fresh, observed)
-        decided = self.pipeline.remember(told.entries[rows], scored, MODEL)
+        decided = self.pipeline.remember(told.entries[rows], scored, self._model)
         lap("score")
         if len(fresh):
             self._decide(scored, messages, lap)
@@ -100,7 +105,7 @@ class Server:
         explanations = self.pipeline.explain(scored, self._reasons_max)
         lap("explain")
         fresh = scored.batch
-        serving = self._numbered(fingerprints(scored.X), np.full(len(fresh), MODEL, np.int64))
+        serving = self._numbered(fingerprints(scored.X), np.full(len(fresh), self._model, np.int64))
         self._publisher.decisions(scored, serving, messages)
         self._publisher.alerts(scored, serving, explanations, messages)
         if self._feature_log is not None:
@@ -116,7 +121,7 @@ class Server:
         messages: Sequence[Any],
         lap: Lap,
     ) -> None:
-        again = self.pipeline.decide_again(batch, entries, first, MODEL)
+        again = self.pipeline.decide_again(batch, entries, first, self._model)
         lap("score")
         hashes = [
             "" if recalled else hashed

@@ -22,7 +22,7 @@ from fraudstream.registry import read_bundle, verify_bundle, write_bundle
 from fraudstream.registry.bundle import Golden, read_golden
 from fraudstream.scoring import Model, ModelParts
 from fraudstream.scoring.model import Knots
-from fraudstream.stream.build import load_model
+from fraudstream.stream.models import load_model
 from tests.worlds import TinyWorld
 
 FILES = (

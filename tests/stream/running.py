@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from fraudstream.records import Alert, Decision
 from fraudstream.registry import Registry
 from fraudstream.scoring import Model, Pipeline, Policy
 from fraudstream.settings import Settings
+from fraudstream.stream.models import ModelWatch
 from fraudstream.stream.worker import Ends, Worker
 from tests.worlds import TinyWorld
 
@@ -56,6 +58,10 @@ class Running:
         """Return the rows of the feature log."""
         tables = [pa.ipc.open_stream(m.value()).read_all() for m in self.sent("features")]
         return [row for table in tables for row in table.to_pylist()]
+
+    def reloads(self, result: str) -> int:
+        """Return how many models were `loaded`, or `refused`."""
+        return int(self.metrics.model_reloads.labels(result)._value.get())
 
     def decisions(self) -> list[Decision]:
         return [msgspec.json.decode(m.value() or b"", type=Decision) for m in self.sent("decisions")]
@@ -99,12 +105,17 @@ def start(
     sink: MemorySink | None = None,
     labels: MemoryReader | None = None,
     run: str = RUN,
+    watch: bool = False,
     **overrides: Any,
 ) -> Running:
-    """Make a worker with the world's model; `worker__batch_rows_max=7` replaces a setting."""
+    """Make a worker with the world's model; `worker__batch_rows_max=7` replaces a setting.
+
+    Args:
+        watch: let it take promoted models.
+    """
     settings = world.settings_with(**{"worker__dead_letter_rate_max": 1.0, **overrides})
     catalog = build_catalog(settings.features, settings.event)
-    _, parts = Registry(world.folder / "models", settings.model.name).read(settings.model.version)
+    _, parts = Registry(Path(settings.model.registry), settings.model.name).read(settings.model.version)
     model = Model(parts, catalog)
     policy = Policy(tuple(settings.outcomes), settings.decisions.otherwise)
     if not isinstance(source, MemorySource):
@@ -117,6 +128,7 @@ def start(
         Ends(source, sink, labels),
         metrics,
         lambda partitions: run,
+        ModelWatch(settings, catalog, parts.version) if watch else None,
     )
     return Running(settings, source, sink, labels, worker, metrics)
 
