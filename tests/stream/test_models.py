@@ -38,8 +38,9 @@ def describe(folder: Path, **changed: object) -> None:
 
 
 def watched(tiny_world: TinyWorld, registry: Registry, **overrides: str | int) -> Running:
-    chosen: dict[str, Any] = {"model__registry": str(registry.root), "model__reload": "1ms", "worker__batch_rows_max": 20}
-    return start(tiny_world, as_messages(tiny_world.rows), watch=True, **{**chosen, **overrides})
+    chosen: dict[str, Any] = {"model__reload": "1ms", "worker__batch_rows_max": 20, **overrides}
+    messages = as_messages(tiny_world.rows)
+    return start(tiny_world, messages, watch=True, model__registry=str(registry.root), **chosen)
 
 
 def until(run: Running, result: str) -> None:
