@@ -151,11 +151,14 @@ def compile_treeshap(trees: Trees) -> TreeShap:
         shares[:, 1, :count] = 1.0 / shares[:, 0, :count]
         shares[:, 2, :count] = 1.0 / (at + shares[:, 0, :count])
         factors.append(shares)
+    sizes = np.cumsum([0, *(part.size for part in factors)])
+    table = aligned(int(sizes[-1]))
+    table[:] = np.concatenate([np.zeros(0), *(part.ravel() for part in factors)])
     return TreeShap(
         trees.features, base, reals, links, first,
         points=np.array(points, np.int64),
-        factors=np.concatenate([np.zeros(0), *(part.ravel() for part in factors)]),
-        first_factor=np.cumsum([0, *(part.size for part in factors)])[:-1],
+        factors=table,
+        first_factor=sizes[:-1],
         rules=rules,
         words=np.concatenate([np.zeros(0, np.uint32), *(one.words for one in flat), np.zeros(1, np.uint32)]),
     )  # fmt: skip
