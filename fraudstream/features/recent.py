@@ -167,12 +167,14 @@ class Table:
         return found
 
     def fill(self, log: Int64) -> None:
-        """Take entries in that are all different, [n, width]."""
-        done = 0
-        while done < len(log):
-            done = int(_fill(self.numbers, self._width, log, done))
-            if done < len(log):
-                self.grow_for(int(np.uint64(log[done, 0].view(np.uint64))))
+        """Take entries in that are all different, [n, width], in a table that has none."""
+        self._log.grow(log.size)
+        self._locate()
+        self._log.words[: log.size] = log.ravel()
+        while self.used < len(log):
+            _fill(self.numbers, self._width, len(log))
+            if self.used < len(log):
+                self.grow_for(int(log[self.used, Recent.KEY].view(np.uint64)))
 
     def grow_for(self, key: int) -> None:
         """Let the log, and the part of a key, take one more entry, where they are full."""
@@ -227,17 +229,23 @@ def _append(numbers, width, key, place):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _fill(numbers, width, log, start):  # type: ignore[no-untyped-def]
-    """Return n, or the entry of the log before which something must grow."""
-    for i in range(start, len(log)):
-        key = np.uint64(log[i, 0])
+def _fetch(numbers, key):  # type: ignore[no-untyped-def]
+    part = np.int64(key >> _PART_BITS)
+    prefetch(numbers[part, _ADDRESS] + 8 * (np.int64(key & _LOW) & (numbers[part, _LENGTH] - 1)))
+
+
+@compiled
+def _fill(numbers, width, entries):  # type: ignore[no-untyped-def]
+    """Note in the index the entries that stand in the log already, until a part must grow."""
+    log = numbers[PARTS, _ADDRESS]
+    while numbers[PARTS, _USED] < entries:
+        number = numbers[PARTS, _USED]
+        if number + _AHEAD < entries:
+            _fetch(numbers, np.uint64(word(log, (number + _AHEAD) * width)))
+        key = np.uint64(word(log, number * width))
         place, _ = _place(numbers, width, key)
-        entry = _append(numbers, width, key, place)
-        if entry == 0:
-            return i
-        for column in range(1, width):
-            put_word(entry, column, log[i, column])
-    return len(log)
+        if _append(numbers, width, key, place) == 0:
+            return
 
 
 @compiled
@@ -249,12 +257,6 @@ def _copy(part, larger):  # type: ignore[no-untyped-def]
             while larger[at] != 0:
                 at = (at + 1) & mask
             larger[at] = part[i]
-
-
-@compiled
-def _fetch(numbers, key):  # type: ignore[no-untyped-def]
-    part = np.int64(key >> _PART_BITS)
-    prefetch(numbers[part, _ADDRESS] + 8 * (np.int64(key & _LOW) & (numbers[part, _LENGTH] - 1)))
 
 
 @compiled
