@@ -1,4 +1,4 @@
-"""A case of the feature benchmark in a process of its own, on one core: `features_process MODULE:FUNCTION JSON`."""
+"""A benchmark's case in a process of its own, on one core: `features_process MODULE:FUNCTION JSON`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,19 @@ ONE_CORE = dict.fromkeys(THREADS, "1")
 
 
 def run_case(case: str, **options: Any) -> dict[str, Any]:
-    """Run `benchmarks.features_` + "module:function" with these options; return what it returns.
+    """Run `benchmarks.features_` + "module:function" with these options; return what it returns."""
+    return run_function(f"benchmarks.features_{case}", **options)
+
+
+def run_function(function: str, **options: Any) -> dict[str, Any]:
+    """Run "module:function" with these options; return what it returns.
 
     A case that ends badly gives {"failed": why}: one that needs more memory than there is must not end the rest.
     """
-    say(f"{case} {' '.join(f'{name}={value}' for name, value in options.items())}")
-    command = [sys.executable, "-m", "benchmarks.features_process", case, json.dumps(options)]
+    say(
+        f"{function.removeprefix('benchmarks.')} {' '.join(f'{name}={value}' for name, value in options.items())}"
+    )
+    command = [sys.executable, "-m", "benchmarks.features_process", function, json.dumps(options)]
     ended = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, **ONE_CORE}, check=False
     )
@@ -48,8 +55,8 @@ def main() -> None:
     with contextlib.suppress(OSError):  # where memory runs out, this process goes and nobody else's
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     module, function = sys.argv[1].split(":")
-    found = importlib.import_module(f"benchmarks.features_{module}")
-    print(json.dumps(getattr(found, function)(**json.loads(sys.argv[2]))))
+    found = getattr(importlib.import_module(module), function)
+    print(json.dumps(found(**json.loads(sys.argv[2]))))
 
 
 if __name__ == "__main__":
