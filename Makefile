@@ -44,6 +44,8 @@ fmt: $(STAMP)  ## Format and mend what can be mended by itself
 bench: $(STAMP)  ## Every benchmark beside its baseline; JSON lines at the end
 	$(BIN)/python -m benchmarks.simulation --json
 	$(BIN)/python -m benchmarks.features --json
+	$(BIN)/python -m benchmarks.scoring --json
+	$(BIN)/python -m benchmarks.explain --json
 	$(BIN)/python -m benchmarks.worker --json
 
 ci: test lint  ## What CI runs

@@ -3,9 +3,9 @@
 Every inner node of a tree has a bit mask that clears the leaves it cuts off when a row goes right; the lowest bit
 left after all nodes is the row's leaf. Every kind of split is made one: the row goes left where a *column* is not
 above the node's threshold. A column is a feature whose missing values were put where they shall go (NaN, which is not
-below anything, or below everything), or 0 and 1 for what a categorical split sends left and right. Many rows go 64 at
-a time, one lane each, so that a node is a compare and an AND over contiguous numbers, without a branch; of a few rows
-each goes by itself, the lanes being the nodes of a tree.
+below anything, or below everything), or 0 and 1 for what a categorical split sends left and right. Eight rows are a
+vector and up to four vectors go side by side, so that a node is a compare and an AND without a branch. A single row
+costs as much as eight.
 
 It knows trees of at most 64 leaves with constant leaves. Anything else raises `NotCompilable`, and LightGBM itself
 scores.
