@@ -6,8 +6,6 @@ import contextlib
 import threading
 from pathlib import Path
 
-import structlog
-
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import ModelError
 from fraudstream.features import Catalog
@@ -15,8 +13,6 @@ from fraudstream.registry import Registry, verify_bundle
 from fraudstream.scoring import Model, ModelParts
 from fraudstream.scoring.model import bind
 from fraudstream.settings import Settings
-
-log = structlog.get_logger("worker")
 
 
 def load_model(settings: Settings, catalog: Catalog) -> ModelParts:

@@ -87,7 +87,6 @@ class Worker:
     ) -> None:
         self._settings = settings
         self._warmed = warmed
-        self._pipeline_of = pipeline_of
         self._ends = ends
         self._metrics = metrics
         self._run_of = run_of
@@ -259,8 +258,7 @@ class Worker:
         self._uncommitted = False
         pipeline = self.pipeline
         if not self._fresh:
-            pipeline = self._pipeline_of(self._warmed())
-            pipeline.model = self.pipeline.model  # which may have been promoted since
+            pipeline = Pipeline(self._warmed(), pipeline.model, pipeline.policy)
             if self._labels is not None:
                 self._labels.rewind()
             log.info("state_rebuilding", partitions=partitions)
