@@ -13,7 +13,7 @@ from fraudstream.decode import Decoder
 from fraudstream.features import build_catalog, new_engine
 from fraudstream.records import Decision
 from fraudstream.registry import Registry
-from fraudstream.scoring import Model, Pipeline, Policy
+from fraudstream.scoring import Model, Pipeline, build_policy
 from fraudstream.settings import load_settings
 from fraudstream.stream.build import warm_kernels
 
@@ -22,10 +22,10 @@ TAKE_ROWS, TAKE_WITHIN_S = 1024, 0.05
 settings = load_settings(Path(sys.argv[1]), environment={})
 catalog = build_catalog(settings.features, settings.event)
 _, parts = Registry(Path(settings.model.registry), settings.model.name).read("champion")
-policy = Policy(tuple(settings.outcomes), settings.decisions.otherwise)
+policy = build_policy(settings)
 engine = new_engine(settings, catalog)
 pipeline = Pipeline(engine, Model(parts, catalog), policy)
-decoder = Decoder(settings.event, catalog.fields_used)
+decoder = Decoder(settings.event, catalog.fields_used | policy.fields_used)
 encode = msgspec.json.Encoder().encode
 warm_kernels(catalog, settings)
 

@@ -56,7 +56,7 @@ MEANINGS = {
     "nothing; `0s`: off",
     "state.complete_from": "instant from which on no transaction is missing: empty (the first one seen), `start` "
     "(nothing was before it), or ISO 8601",
-    "decisions.otherwise": "outcome below every threshold",
+    "decisions.otherwise": "outcome where none of `[[outcomes]]` applies",
     "model.registry": "folder of all models",
     "model.name": "which of them",
     "model.version": "version (`0003`) or alias (`champion`, `previous`)",
@@ -110,8 +110,11 @@ ENTRY_MEANINGS = {
     "features.lag": "the window ends this much before the transaction, 1s to 90d",
     "features.label": "`fraud`: only transactions known to be fraud count; needs `lag`",
     "features.resolution": "the state is tiles of this length instead of transactions, 1s to 1d",
-    "outcomes.name": "free; differs from the others and from `decisions.otherwise`",
-    "outcomes.points_min": "risk points from which on it is decided, 0 to 1000; falls from one to the next",
+    "outcomes.name": "free; several outcomes may have the same, one for each segment",
+    "outcomes.points_min": "least risk points, 0 to 1000",
+    "outcomes.probability_min": "least calibrated probability of fraud, 0 to 1",
+    "outcomes.expected_loss_min": "least expected loss, probability times amount, in major units of the currency",
+    "outcomes.where": "filter that the transaction itself must fulfil, in the language of features' `where`",
     "outcomes.alert": "whether it sends an alert",
 }
 EMPTY = {"count": "0", "sum": "0", "distinct": "0", "first_seen": "1", "same_count": "0"}

@@ -48,6 +48,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
             a repeated transaction gets its first decision.
         sequence: position of the transaction, from 0, in the order in which its worker's run served them; the header
             `fraudstream-run` names the run.
+        rule: what decided, in the words of this message's fields (`risk_points >= 990`), or `otherwise`.
     """
 
     transaction_id: str
@@ -59,6 +60,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     flags: tuple[str, ...] = ()
     features_hash: str = ""
     sequence: int = -1
+    rule: str = ""
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +85,9 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         entities: the entities the transaction names, by kind.
         amount: in major units of `currency`.
         raw_score: log odds; equals `base` plus the contributions of `reasons` plus `rest`.
-        flags, features_hash, sequence: as in the decision.
+        score: calibrated probability of fraud, 0 to 1.
+        flags, features_hash, sequence, rule: as in the decision.
+        expected_loss: `score` times `amount`: the money at risk, in major units of `currency`.
     """
 
     transaction_id: str
@@ -103,6 +107,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     reasons: list[Reason]
     features_hash: str = ""
     sequence: int = -1
+    rule: str = ""
+    expected_loss: float = 0.0
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True):

@@ -81,15 +81,18 @@ class StateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One `[[outcomes]]` table: what is decided from these risk points on."""
+    """One `[[outcomes]]` table: what is decided of a transaction that reaches every threshold that is given."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
-    points_min: Points
+    points_min: Points | None = None
+    probability_min: Annotated[float, Meta(ge=0, le=1)] | None = None
+    expected_loss_min: Annotated[float, Meta(ge=0, le=1e12)] | None = None
+    where: str = ""
     alert: bool = False
 
 
 class DecisionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[decisions]`: the outcome below every threshold."""
+    """`[decisions]`: the outcome where none of `[[outcomes]]` applies."""
 
     otherwise: Annotated[str, Meta(min_length=1, max_length=64)]
 
@@ -308,7 +311,6 @@ def _checked(merged: dict[str, Any]) -> Settings:
         settings.state.complete_from_ms,
     )
     _ = settings.labels.maturity_ms, settings.labels.grace_ms, settings.model.reload_ms
-    _check_outcomes(settings)
     _check_topics(settings.topics)
     if not str(settings.kafka.get("bootstrap.servers", "")):
         raise ConfigError('kafka."bootstrap.servers": missing; give "host:port,host:port"')
@@ -325,15 +327,6 @@ def _converted(plain: Any, kind: Any, where: str) -> Any:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(_one_line(str(error), plain, where)) from None
-
-
-def _check_outcomes(settings: Settings) -> None:
-    names = [outcome.name for outcome in settings.outcomes] + [settings.decisions.otherwise]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"outcomes: names must differ, given are {', '.join(names)}")
-    points = [outcome.points_min for outcome in settings.outcomes]
-    if points != sorted(points, reverse=True) or len(set(points)) < len(points):
-        raise ConfigError(f"outcomes: points_min must fall from one outcome to the next, given are {points}")
 
 
 def _check_topics(topics: TopicSettings) -> None:
@@ -365,7 +358,7 @@ def _one_line(message: str, plain: Any, where: str) -> str:
     value = "***" if secret else _value_at(inner, plain)
     if what.startswith("Invalid enum value"):
         return f"{path} = {value}: expected one of {', '.join(_CHOICES[path.rsplit('.', 1)[-1]])}"
-    return f"{path} = {value}: {what[0].lower()}{what[1:].replace('`', '')}"
+    return f"{path} = {value}: {what[0].lower()}{what[1:].replace('`', '').replace(' | null', '')}"
 
 
 def _value_at(path: str, plain: Any) -> str:

@@ -201,17 +201,18 @@ WRONG: dict[str, tuple[str, str]] = {
     "an unreadable maturity": ("[labels]\nmaturity = '30'", 'labels.maturity = "30": give a whole number and a unit'),
     "points beyond the scale": (
         "[[outcomes]]\nname = 'x'\npoints_min = 1001", "outcomes[0].points_min = 1001: expected int <= 1000"),
-    "an outcome without points": ("[[outcomes]]\nname = 'x'", "outcomes[0].points_min: missing"),
     "an outcome without a name": (
         "[[outcomes]]\nname = ''\npoints_min = 1", 'outcomes[0].name = "": expected str of length >= 1'),
-    "outcomes of one name": (
-        "[[outcomes]]\nname = 'approve'\npoints_min = 1", "outcomes: names must differ, given are approve, approve"),
-    "outcomes that do not fall": (
-        "[[outcomes]]\nname = 'a'\npoints_min = 1\n[[outcomes]]\nname = 'b'\npoints_min = 2",
-        "outcomes: points_min must fall from one outcome to the next, given are [1, 2]",
-    ),
-    "outcomes of equal points": (
-        "[[outcomes]]\nname = 'a'\npoints_min = 2\n[[outcomes]]\nname = 'b'\npoints_min = 2", "given are [2, 2]"),
+    "a probability beyond one": (
+        "[[outcomes]]\nname = 'x'\nprobability_min = 1.5", "outcomes[0].probability_min = 1.5: expected float <="),
+    "a probability that is none": (
+        "[[outcomes]]\nname = 'x'\nprobability_min = nan", "outcomes[0].probability_min = NaN: expected float >="),
+    "an endless loss": (
+        "[[outcomes]]\nname = 'x'\nexpected_loss_min = inf", "outcomes[0].expected_loss_min = Infinity: expected"),
+    "points in words": (
+        "[[outcomes]]\nname = 'x'\npoints_min = 'many'", 'outcomes[0].points_min = "many": expected int, got str'),
+    "an outcome with a strange key": (
+        "[[outcomes]]\nname = 'x'\npoints = 5", "outcomes[0].points: unknown setting"),
     "no outcome at all": ("[decisions]\notherwise = ''", 'decisions.otherwise = "": expected str of length >= 1'),
     "a feature without aggregates": ("[[features]]\nentity = 'card'", "features[0].aggregates: missing"),
     "a feature with a strange key": (

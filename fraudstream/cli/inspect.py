@@ -32,18 +32,21 @@ _topics = typer.Typer()
 
 @_config.command("check")
 def config_check(config: Config = None, as_json: AsJson = False) -> None:
-    """Check the settings and the feature declarations; exit 2 with one line for the first thing wrong."""
+    """Check settings, feature declarations and outcomes; exit 2 with one line for the first thing wrong."""
     from fraudstream.features import build_catalog, check_catalog
+    from fraudstream.scoring import build_policy
 
     settings = settings_from(config)
     catalog = build_catalog(settings.features, settings.event)
     check_catalog(catalog, settings.state)
+    policy = build_policy(settings)
     found = {
         "ok": True,
         "event": settings.event.name,
         "fields": len(settings.event.fields),
         "entities": list(settings.event.entities),
         "features": len(catalog),
+        "rules": [f"{name}: {rule}" for name, rule in zip(policy.names, policy.texts, strict=True)],
     }
     if as_json:
         print_json(found)

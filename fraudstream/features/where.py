@@ -7,15 +7,23 @@ Conditions are joined by `and`. A text stands in quotes, a number in the unit in
 from __future__ import annotations
 
 import json
+import operator
 import re
 from dataclasses import dataclass
 from decimal import Decimal
 
+import numpy as np
+import numpy.typing as npt
+
+from fraudstream.batch import MISSING, TransactionBatch
 from fraudstream.errors import ConfigError
 from fraudstream.event import FIXED_POINT_MAX, NUMERIC_TYPES, TEXT_TYPES, EventType, Field
 
 CONDITIONS_MAX = 8
 OPERATORS = {"=": "", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}  # with their names in a slug
+_COMPARE = {
+    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
 _EQUALITIES = ("=", "!=")
 _EXAMPLE = 'channel = "online" and amount >= 100'
 
@@ -100,6 +108,25 @@ def definition_of(conditions: tuple[Condition, ...], event: EventType) -> list[l
         [c.field, c.op, _spelled(c, event), event.fields[c.field].type, event.fields[c.field].digits]
         for c in conditions
     ]
+
+
+def fulfilled(conditions: tuple[Condition, ...], batch: TransactionBatch) -> npt.NDArray[np.bool_]:
+    """Return which rows of a batch fulfil all conditions themselves, [n]."""
+    rows = np.ones(len(batch), np.bool_)
+    for condition in conditions:
+        rows &= _fulfils(condition, batch)
+    return rows
+
+
+def _fulfils(condition: Condition, batch: TransactionBatch) -> npt.NDArray[np.bool_]:
+    if isinstance(condition.value, str):
+        texts = batch.texts[condition.field]
+        if condition.op == "=":
+            return np.array([text == condition.value for text in texts], np.bool_)
+        return np.array([text is not None and text != condition.value for text in texts], np.bool_)
+    column = batch.measures[condition.field]
+    holds: npt.NDArray[np.bool_] = _COMPARE[condition.op](column, condition.value) & (column != MISSING)
+    return holds
 
 
 def _condition(name: str, op: str, literal: str, where: str, event: EventType) -> Condition:

@@ -65,7 +65,7 @@ class Pipeline:
     Args:
         engine: carries the state.
         model: bound to the engine's catalogue.
-        policy: what is decided from which points on.
+        policy: what is decided of which score.
     """
 
     def __init__(self, engine: FeatureEngine, model: Model, policy: Policy) -> None:
@@ -77,12 +77,13 @@ class Pipeline:
         """Score and decide rows whose features are known."""
         raw = self.model.raw_scores(observed.X)
         points = self.model.risk_points(raw)
-        decided = self.policy.decide(points)
+        probability = self.model.probabilities(raw)
+        decided = self.policy.decide(batch, points, probability)
         return Scored(
             batch=batch,
             X=observed.X,
             raw=raw,
-            probability=self.model.probabilities(raw),
+            probability=probability,
             points=points,
             decided=decided,
             alerting=self.policy.alerting(decided),

@@ -17,7 +17,7 @@ from fraudstream.decode import Decoder
 from fraudstream.features import Catalog, FeatureEngine, build_catalog, new_engine
 from fraudstream.features.labels import KnownLabel
 from fraudstream.metrics import STAGES, WorkerMetrics
-from fraudstream.scoring import Model, Pipeline, Policy
+from fraudstream.scoring import Model, Pipeline, build_policy
 from fraudstream.scoring.fingerprint import fingerprints
 from fraudstream.settings import Settings
 from fraudstream.stream.models import ModelWatch, load_model
@@ -60,9 +60,9 @@ def warmed_engine(settings: Settings, catalog: Catalog) -> FeatureEngine:
 def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], bool]) -> Worker | None:
     """Return a worker on Kafka that is ready to step; None when stopped before."""
     catalog = build_catalog(settings.features, settings.event)
+    policy = build_policy(settings)
     parts = load_model(settings, catalog)
     model = Model(parts, catalog)
-    policy = Policy(tuple(settings.outcomes), settings.decisions.otherwise)
     for stage in STAGES:
         metrics.stage_seconds.labels(stage).inc(0)
     warm_kernels(catalog, settings)

@@ -18,7 +18,7 @@ from fraudstream.clock import iso
 from fraudstream.decode import Rejected
 from fraudstream.event import EventType
 from fraudstream.records import Alert, Decision
-from fraudstream.scoring import Scored
+from fraudstream.scoring import Policy, Scored
 from fraudstream.scoring.explain import Explanation
 from fraudstream.scoring.pipeline import FLAGS
 from fraudstream.settings import TopicSettings
@@ -50,7 +50,7 @@ class Publisher:
         sink: takes the messages.
         topics: their names.
         event: the event type, for entities and currency in alerts.
-        outcomes: names in the order of `Scored.decided`.
+        policy: names outcomes and rules.
         models: `name/version` of each model that decides.
     """
 
@@ -59,13 +59,14 @@ class Publisher:
         sink: Sink,
         topics: TopicSettings,
         event: EventType,
-        outcomes: Sequence[str],
+        policy: Policy,
         models: Sequence[str],
     ) -> None:
         self._sink = sink
         self._topics = topics
         self._event = event
-        self._outcomes = outcomes
+        self._outcomes = policy.names
+        self._rules = policy.texts
         self._models = list(models)
         self._run = ""
         self._encode = msgspec.json.Encoder().encode
@@ -89,17 +90,19 @@ class Publisher:
         batch, topic, prefix = scored.batch, self._topics.decisions, f"{self._topics.transactions}/"
         send, headers = self._sink.send, self._decision_headers
         numbers = serving.model.tolist()
+        decided = scored.decided.tolist()
         decisions = map(
             Decision,
             batch.ids,
             batch.time_ms.tolist(),
-            [self._outcomes[i] for i in scored.decided.tolist()],
+            [self._outcomes[i] for i in decided],
             scored.probability.tolist(),
             scored.points.tolist(),
             [self._models[number] for number in numbers],
             scored.flags(),
             serving.features_hash,
             range(serving.sequence, serving.sequence + len(batch)),
+            [self._rules[i] for i in decided],
         )
         values = map(self._encode, decisions)
         for value, number, source_row in zip(values, numbers, batch.source_row.tolist(), strict=True):
@@ -155,18 +158,19 @@ class Publisher:
         for name, declared in event.entities.items():
             if isinstance(declared, str) and (text := batch.texts[declared][row]) is not None:
                 entities[name] = text
-        time_ms = int(batch.time_ms[row])
+        time_ms, score = int(batch.time_ms[row]), float(scored.probability[row])
+        amount = batch.measure_of(event.amount, row, event.fields[event.amount].digits)
         return Alert(
             transaction_id=batch.ids[row],
             event_time_ms=time_ms,
             event_time=iso(time_ms),
             outcome=self._outcomes[int(scored.decided[row])],
-            score=float(scored.probability[row]),
+            score=score,
             risk_points=int(scored.points[row]),
             model=self._models[int(serving.model[row])],
             flags=FLAGS[int(scored.flag_bits[row])],
             entities=entities,
-            amount=batch.measure_of(event.amount, row, event.fields[event.amount].digits),
+            amount=amount,
             currency=batch.texts[event.currency][row] if event.currency else None,
             raw_score=float(scored.raw[row]),
             base=why.base,
@@ -174,6 +178,8 @@ class Publisher:
             reasons=why.reasons,
             features_hash=serving.features_hash[row],
             sequence=serving.sequence + row,
+            rule=self._rules[int(scored.decided[row])],
+            expected_loss=score * amount,
         )
 
 

@@ -95,10 +95,8 @@ class Worker:
         self._fresh = True
         pipeline = pipeline_of(engine)
         version = pipeline.model.parts.version
-        self._decoder = Decoder(settings.event, engine.catalog.fields_used)
-        self._publisher = Publisher(
-            ends.sink, settings.topics, settings.event, pipeline.policy.names, [version]
-        )
+        self._decoder = Decoder(settings.event, engine.catalog.fields_used | pipeline.policy.fields_used)
+        self._publisher = Publisher(ends.sink, settings.topics, settings.event, pipeline.policy, [version])
         feature_log = None
         if settings.worker.feature_log:
             feature_log = FeatureLog(ends.sink, settings.topics.features, engine.catalog)

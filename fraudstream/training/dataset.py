@@ -18,7 +18,7 @@ from fraudstream.bus.files import Labels
 from fraudstream.clock import iso
 from fraudstream.errors import ConfigError
 from fraudstream.features import FeatureEngine
-from fraudstream.training.replay import Advance, observe_files
+from fraudstream.training.replay import Advance, LogFiles, observe_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def dataset_as_of(
     known = labels.latest()
     parts: list[tuple[Float64, npt.NDArray[np.bool_], Int64]] = []
     rejected = 0
-    for seen in observe_files(transactions, labels, engine, wanted, advance):
+    for seen in observe_files(LogFiles(transactions, labels), engine, wanted, advance):
         rejected += len(seen.rejected)
         batch = seen.fresh
         rows = np.flatnonzero((batch.time_ms >= start_ms) & (batch.time_ms < end_ms))

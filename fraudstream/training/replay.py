@@ -22,6 +22,7 @@ from fraudstream.features import FeatureEngine, Observed
 from fraudstream.features.engine import FLAG_REPEATED
 from fraudstream.features.repeats import Recognised
 from fraudstream.scoring import Pipeline, Scored
+from fraudstream.scoring.decide import expected_loss
 from fraudstream.settings import BEFORE_ALL_MS
 
 Advance = Callable[[str, int, int | None], None]  # what, how many more, of how many
@@ -46,9 +47,23 @@ class Observation:
     rejected: list[RejectedRow]
 
 
+@dataclass(frozen=True, slots=True)
+class LogFiles:
+    """What is replayed.
+
+    Attributes:
+        transactions: a file or a folder.
+        labels: what features may see, each in its time; None: nothing.
+        fields: those that somebody looks at besides the features.
+    """
+
+    transactions: Path
+    labels: Labels | None = None
+    fields: frozenset[str] = frozenset()
+
+
 def observe_files(
-    path: Path,
-    labels: Labels | None,
+    files: LogFiles,
     engine: FeatureEngine,
     wanted: Callable[[TransactionBatch], bool],
     advance: Advance,
@@ -56,13 +71,13 @@ def observe_files(
     """Yield the features of the files' transactions, in log order.
 
     Args:
-        labels: what features may see, each in its time; None: nothing.
         wanted: batches for which it is False only move the state on; none is yielded for them, unless
             with it come rows that are not transactions.
         advance: told of each batch, for a progress bar.
     """
+    path, labels = files.transactions, files.labels
     total = count_rows(path)
-    decoder = Decoder(engine.catalog.event, engine.catalog.fields_used)
+    decoder = Decoder(engine.catalog.event, engine.catalog.fields_used | files.fields)
     learned_ms = BEFORE_ALL_MS
     for batch, rejected in read_transactions(path, decoder):
         advance("replaying transactions", len(batch) + len(rejected), total)
@@ -124,8 +139,9 @@ def replay_to_parquet(
     def wanted(batch: TransactionBatch) -> bool:
         return bool((batch.time_ms >= decided_from_ms).any())
 
+    files = LogFiles(plan.transactions, labels, frozenset(pipeline.policy.fields_used))
     with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        for seen in observe_files(plan.transactions, labels, pipeline.engine, wanted, advance):
+        for seen in observe_files(files, pipeline.engine, wanted, advance):
             counts.rejected += len(seen.rejected)
             examples.extend(seen.rejected[: EXAMPLES_MAX - len(examples)])
             if not len(seen.batch):
@@ -171,6 +187,8 @@ def _schema(pipeline: Pipeline, with_features: bool) -> pa.Schema:
         ("outcome", pa.string()),
         ("raw_score", pa.float64()),
         ("repeated", pa.bool_()),
+        ("rule", pa.string()),
+        ("expected_loss", pa.float64()),
     ]
     if with_features:
         taken = {name for name, _ in columns}
@@ -180,15 +198,19 @@ def _schema(pipeline: Pipeline, with_features: bool) -> pa.Schema:
 
 
 def _table(scored: Scored, rows: Int64, pipeline: Pipeline, schema: pa.Schema) -> pa.Table:
-    outcomes = pipeline.policy.names
+    policy = pipeline.policy
+    outcomes, rules = policy.names, policy.texts
+    decided = scored.decided[rows].tolist()
     columns = [
         [scored.batch.ids[row] for row in rows.tolist()],
         scored.batch.time_ms[rows],
         scored.probability[rows],
         scored.points[rows],
-        [outcomes[i] for i in scored.decided[rows].tolist()],
+        [outcomes[i] for i in decided],
         scored.raw[rows],
         _repeated(scored)[rows],
+        [rules[i] for i in decided],
+        expected_loss(scored.batch, scored.probability, policy.event)[rows],
         *scored.X[rows].T,
     ]
     return pa.table(

@@ -11,7 +11,7 @@ from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
 from fraudstream.features import Catalog, build_catalog, new_engine
 from fraudstream.registry import Registry, write_bundle
-from fraudstream.scoring import Model, Pipeline, Policy
+from fraudstream.scoring import Model, Pipeline, build_policy
 from fraudstream.settings import Settings
 from fraudstream.training.dataset import dataset_as_of
 from fraudstream.training.replay import Advance, ReplayPlan, replay_to_parquet
@@ -72,7 +72,7 @@ def replay_files(settings: Settings, plan: ReplayPlan, advance: Advance) -> dict
     to = plan.to
     if not to.parent.is_dir():
         raise ConfigError(f"--to = {to}: the folder {to.parent} does not exist")
-    catalog = build_catalog(settings.features, settings.event)
+    catalog, policy = build_catalog(settings.features, settings.event), build_policy(settings)
     fed = [feature.name for feature in catalog.features if feature.label]
     if fed and plan.labels is None:
         raise ConfigError(
@@ -82,7 +82,6 @@ def replay_files(settings: Settings, plan: ReplayPlan, advance: Advance) -> dict
     labels = read_labels(plan.labels) if plan.labels is not None else None
     registry = Registry(Path(settings.model.registry), settings.model.name)
     _, parts = registry.read(settings.model.version)
-    policy = Policy(tuple(settings.outcomes), settings.decisions.otherwise)
     pipeline = Pipeline(new_engine(settings, catalog), Model(parts, catalog), policy)
     counts, examples = replay_to_parquet(plan, labels, pipeline, advance)
     return {

@@ -19,7 +19,7 @@ from fraudstream.features import build_catalog, new_engine
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.records import Alert, Decision
 from fraudstream.registry import Registry
-from fraudstream.scoring import Model, Pipeline, Policy
+from fraudstream.scoring import Model, Pipeline, build_policy
 from fraudstream.settings import Settings
 from fraudstream.stream.models import ModelWatch
 from fraudstream.stream.worker import Ends, Worker
@@ -117,7 +117,7 @@ def start(
     catalog = build_catalog(settings.features, settings.event)
     _, parts = Registry(Path(settings.model.registry), settings.model.name).read(settings.model.version)
     model = Model(parts, catalog)
-    policy = Policy(tuple(settings.outcomes), settings.decisions.otherwise)
+    policy = build_policy(settings)
     if not isinstance(source, MemorySource):
         source = MemorySource(source)
     sink, labels, metrics = sink or MemorySink(), labels or MemoryReader(), WorkerMetrics()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fraudstream.bus.memory import MemorySource
+from fraudstream.records import Decision
 from tests.stream.running import Running, as_messages, ce_id, contents, header, start
 from tests.worlds import TinyWorld
 
@@ -27,6 +28,10 @@ def alerting(world: TinyWorld) -> list[int]:
     return [i for i, decision in enumerate(decided) if decision.outcome != "approve"]
 
 
+def same_decision(decision: Decision) -> tuple[str, str, float, int, str]:
+    return decision.outcome, decision.rule, decision.score, decision.risk_points, decision.model
+
+
 @pytest.mark.parametrize("batch_rows_max", [1, 7, 65_536])
 def test_a_repeated_transaction_gets_its_first_decision_and_changes_nothing(
     tiny_world: TinyWorld, batch_rows_max: int
@@ -44,12 +49,7 @@ def test_a_repeated_transaction_gets_its_first_decision_and_changes_nothing(
     assert len(repeated) == len(chosen)
     for decision in repeated:
         once = first[decision.transaction_id]
-        assert (decision.outcome, decision.score, decision.risk_points, decision.model) == (
-            once.outcome,
-            once.score,
-            once.risk_points,
-            once.model,
-        )
+        assert same_decision(decision) == same_decision(once)
         assert decision.flags == (*once.flags, "repeated")
         assert decision.features_hash == ""
     assert {d.transaction_id: d.features_hash for d in run.decisions() if "repeated" not in d.flags} == {

@@ -17,7 +17,7 @@ from fraudstream.features import build_catalog, new_engine
 from fraudstream.settings import Settings, load_settings
 from fraudstream.simulate import DAY_MS
 from fraudstream.training.dataset import Dataset, dataset_as_of
-from fraudstream.training.replay import ReplayPlan, observe_files
+from fraudstream.training.replay import LogFiles, ReplayPlan, observe_files
 from fraudstream.training.run import replay_files
 from tests.worlds import LIVE_MS, START_MS, TinyWorld, ignore, write_rows
 
@@ -61,7 +61,7 @@ def label(transaction_id: str, what: str, hours: float) -> dict[str, Any]:
 
 def features_of(settings: Settings, transactions: Path, labels: Labels | None) -> Float64:
     engine = new_engine(settings, build_catalog(settings.features, settings.event))
-    seen = observe_files(transactions, labels, engine, lambda batch: True, ignore)
+    seen = observe_files(LogFiles(transactions, labels), engine, lambda batch: True, ignore)
     return np.concatenate([part.observed.X for part in seen])
 
 
