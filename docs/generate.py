@@ -60,7 +60,9 @@ MEANINGS = {
     "model.registry": "folder of all models",
     "model.name": "which of them",
     "model.version": "version (`0003`) or alias (`champion`, `previous`)",
-    "model.reload": "how often a worker looks for another version behind the alias, which it then takes between two "
+    "model.challenger": "version or alias of a model that is scored beside it, never acted upon; empty, or an alias "
+    "that is not in the registry: none",
+    "model.reload": "how often a worker looks for other versions behind the aliases, which it takes between two "
     "batches; `0s`: never",
     "labels.maturity": "age at which a transaction without a label counts as legitimate",
     "labels.grace": "features see a label this much stream time after its `known_at`",

@@ -7,7 +7,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
-STAGES = ("consume", "labels", "decode", "features", "score", "explain", "produce", "commit")
+STAGES = ("consume", "labels", "decode", "features", "score", "shadow", "explain", "produce", "commit")
+# Lower bounds of the shifts that are counted: challenger's risk points less the champion's; the first has none.
+SHIFTS = (-1000, -200, -100, -50, -20, -5, -1, 0, 1, 2, 6, 21, 51, 101, 201)
 
 
 class WorkerMetrics:
@@ -52,10 +54,24 @@ class WorkerMetrics:
         self.ready = Gauge("fraudstream_ready", "1 when serving", registry=r)
         # 1 while the compiled forest scores, 0 while LightGBM itself does.
         self.model_compiled = Gauge("fraudstream_model_compiled", "1 when compiled", registry=r)
-        # Promoted versions: loaded and in use, or refused (the log says why) while the old one goes on.
-        self.model_reloads = Counter("fraudstream_model_reloads", "Models reloaded", ["result"], registry=r)
+        # Other models by role and result: loaded, refused (the old one goes on), removed, dropped (it failed).
+        self.model_reloads = Counter(
+            "fraudstream_model_reloads", "Models reloaded", ["role", "result"], registry=r
+        )
         # Always 1; its labels name the model that scores.
         self.model_info = Gauge("fraudstream_model_info", "The scoring model", ["model"], registry=r)
+        # Always 1; its labels name the challenger, if there is one.
+        self.challenger_info = Gauge("fraudstream_challenger_info", "The challenger", ["model"], registry=r)
+        # Transactions by what was decided and what the challenger would have decided.
+        self.agreement = Counter(
+            "fraudstream_challenger_outcomes", "Outcomes of both", ["champion", "challenger"], registry=r
+        )
+        # Transactions by how many risk points the challenger gives more than the champion (fewer: negative).
+        self.challenger_shift = Counter(
+            "fraudstream_challenger_shift", "Shift of risk points", ["points"], registry=r
+        )
+        # Sum of the risk points of the transactions that both scored, by role: their difference is the mean shift.
+        self.shadow_points = Counter("fraudstream_shadow_points", "Risk points", ["role"], registry=r)
 
     def exposition(self) -> bytes:
         """Return all of it in Prometheus' text format."""

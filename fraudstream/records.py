@@ -35,6 +35,19 @@ def _declared(name: str, field: Field) -> Any:
     return (name, wire) if field.required else (name, wire | None, None)
 
 
+class Challenger(msgspec.Struct, frozen=True, gc=False):
+    """What the challenger would have decided from the same features; nobody acts on it.
+
+    Attributes:
+        outcome, score, risk_points, model: as in the decision.
+    """
+
+    outcome: str
+    score: float
+    risk_points: int
+    model: str
+
+
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """One for every transaction.
 
@@ -49,6 +62,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         sequence: position of the transaction, from 0, in the order in which its worker's run served them; the header
             `fraudstream-run` names the run.
         rule: what decided, in the words of this message's fields (`risk_points >= 990`), or `otherwise`.
+        challenger: absent where none scored: there was no challenger, or no features were scored.
     """
 
     transaction_id: str
@@ -61,6 +75,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     features_hash: str = ""
     sequence: int = -1
     rule: str = ""
+    challenger: Challenger | msgspec.UnsetType = msgspec.UNSET
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):

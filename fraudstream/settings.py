@@ -98,11 +98,12 @@ class DecisionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[model]`: which model scores; `version` is an alias or a version."""
+    """`[model]`: which model decides, and which is scored beside it; each is an alias or a version."""
 
     registry: str
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
     version: str
+    challenger: str
     reload: str
 
     @property

@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from fraudstream.cli.options import AsJson, Brokers, Config, out, print_json, settings_from
-from fraudstream.errors import ModelError
+from fraudstream.errors import ConfigError, ModelError
 from fraudstream.settings import Settings
+
+if TYPE_CHECKING:
+    from fraudstream.registry import Registry
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for name, group, text in (
         ("config", _config, "Check and show the settings."),
-        ("models", _models, "List, show, verify and promote models."),
+        ("models", _models, "List, show, verify, promote, challenge and roll back models."),
         ("topics", _topics, "Create the Kafka topics."),
     ):
         app.add_typer(group, name=name, help=text, no_args_is_help=True)
@@ -91,9 +94,9 @@ def models_list(config: Config = None, as_json: AsJson = False) -> None:
     """List the versions of the model, oldest first, with their aliases."""
     registry = _registry(settings_from(config))
     aliases = registry.aliases()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for version in registry.versions():
-        row = {
+        row: dict[str, Any] = {
             "version": version,
             "aliases": [a for a, v in aliases.items() if v == version],
             "problem": None,
@@ -175,23 +178,55 @@ def models_promote(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a verified version the champion; the old one becomes `previous`."""
+    """Make a verified version the champion; the old one becomes `previous`. Running workers take it."""
+    _promote(version, config, as_json)
+
+
+@_models.command("rollback")
+def models_rollback(config: Config = None, as_json: AsJson = False) -> None:
+    """Make the previous champion the champion again; a second time takes it back. Running workers follow."""
+    _promote("previous", config, as_json)
+
+
+def _promote(version: str, config: Path | None, as_json: bool) -> None:
+    registry = _registry(settings_from(config))
+    _verify(registry, version, "not promoted")
+    _tell(registry, registry.promote(version), as_json)
+
+
+@_models.command("challenge")
+def models_challenge(
+    version: Annotated[str | None, typer.Argument(help="The version to score beside the champion.")] = None,
+    none: Annotated[bool, typer.Option("--none", help="No challenger any more.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a verified version the challenger: running workers score with it too, and never act upon it."""
+    if (version is None) != none:
+        raise ConfigError("models challenge: give either a version or --none")
+    registry = _registry(settings_from(config))
+    if version is not None:
+        _verify(registry, version, "not a challenger")
+    _tell(registry, registry.challenge(version), as_json)
+
+
+def _verify(registry: Registry, version: str, otherwise: str) -> None:
     from fraudstream.registry import verify_bundle
 
-    registry = _registry(settings_from(config))
     report = verify_bundle(registry.path_of(version))
     if report.problems:
-        raise ModelError(f"not promoted: {report.problems[0]}")
-    aliases = registry.promote(version)
+        raise ModelError(f"{otherwise}: {report.problems[0]}")
+
+
+def _tell(registry: Registry, aliases: dict[str, str], as_json: bool) -> None:
     if as_json:
         print_json({"name": registry.name, "aliases": aliases})
-    else:
-        print(
-            f"champion of {registry.name} is {aliases['champion']}; a running worker takes it when restarted"
-        )
+        return
+    named = ", ".join(f"{alias} {version}" for alias, version in aliases.items())
+    print(f"{registry.name}: {named}; running workers follow")
 
 
-def _registry(settings: Settings):  # type: ignore[no-untyped-def]
+def _registry(settings: Settings) -> Registry:
     from fraudstream.registry import Registry
 
     return Registry(Path(settings.model.registry), settings.model.name)

@@ -137,6 +137,9 @@ def replay(
     model: Annotated[
         str | None, typer.Option(help="A version or an alias; default: [model] version.")
     ] = None,
+    challenger: Annotated[
+        str, typer.Option(help="A version or an alias: write what it would decide too.")
+    ] = "",
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -146,7 +149,7 @@ def replay(
 
     settings = settings_from(config, model__version=model)
     from_ms = None if start is None else instant(start, "--from")
-    plan = ReplayPlan(transactions, to, labels, from_ms, features)
+    plan = ReplayPlan(transactions, to, labels, from_ms, features, challenger)
     with progress() as advance:
         result = replay_files(settings, plan, advance)
     if as_json:

@@ -42,7 +42,8 @@ def worker(
     settings = settings_from(
         config, brokers, model__version=model, worker__warm=warm, worker__web_port=web_port
     )
-    load_model(settings, build_catalog(settings.features, settings.event))  # what is wrong is said at once
+    catalog = build_catalog(settings.features, settings.event)
+    load_model(settings, catalog, settings.model.version)  # what is wrong is said at once
     sys.exit(run_app(create_app(settings, functools.partial(build_worker, settings)), settings))
 
 

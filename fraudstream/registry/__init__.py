@@ -4,6 +4,14 @@
 """
 
 from fraudstream.registry.bundle import BundleReport, read_bundle, verify_bundle, write_bundle
-from fraudstream.registry.registry import Registry
+from fraudstream.registry.registry import CHALLENGER, CHAMPION, Registry
 
-__all__ = ["BundleReport", "Registry", "read_bundle", "verify_bundle", "write_bundle"]
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "BundleReport",
+    "Registry",
+    "read_bundle",
+    "verify_bundle",
+    "write_bundle",
+]

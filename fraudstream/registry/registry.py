@@ -13,7 +13,7 @@ from fraudstream.errors import ModelError
 from fraudstream.registry.bundle import BundleFile, read_bundle
 from fraudstream.scoring.model import ModelParts
 
-CHAMPION, PREVIOUS = "champion", "previous"
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 _VERSION = re.compile(r"\d{4,8}")
 
 
@@ -53,6 +53,14 @@ class Registry:
             raise ModelError(f"{path}: must map aliases to versions")
         return aliases
 
+    def names(self, version: str) -> bool:
+        """Tell whether this is an alias there is, or a version's number.
+
+        Raises:
+            ModelError: the aliases cannot be read.
+        """
+        return version in self.aliases() or _VERSION.fullmatch(version) is not None
+
     def path_of(self, version: str) -> Path:
         """Return the folder of a version, or of the version an alias names.
 
@@ -89,14 +97,37 @@ class Registry:
         return described, parts
 
     def promote(self, version: str) -> dict[str, str]:
-        """Make a version the champion; the old one becomes `previous`. Return the aliases."""
+        """Make a version the champion; the old one becomes `previous`. Return the aliases.
+
+        Where it was the challenger, there is none any more.
+        """
         chosen = self.path_of(version).name
         aliases = self.aliases()
         if aliases.get(CHAMPION) != chosen:
             if CHAMPION in aliases:
                 aliases[PREVIOUS] = aliases[CHAMPION]
+            if aliases.get(CHALLENGER) == chosen:
+                del aliases[CHALLENGER]
             aliases[CHAMPION] = chosen
             self._replace(aliases)
+        return aliases
+
+    def challenge(self, version: str | None) -> dict[str, str]:
+        """Make a version the challenger; None: there is none. Return the aliases.
+
+        Raises:
+            ModelError: it is the champion, or there is no such version.
+        """
+        aliases = self.aliases()
+        aliases.pop(CHALLENGER, None)
+        if version is not None:
+            chosen = self.path_of(version).name
+            if aliases.get(CHAMPION) == chosen:
+                raise ModelError(
+                    f"{self.name}/{chosen} is the champion; give another version to challenge it"
+                )
+            aliases[CHALLENGER] = chosen
+        self._replace(aliases)
         return aliases
 
     def _replace(self, aliases: dict[str, str]) -> None:

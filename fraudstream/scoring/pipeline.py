@@ -43,6 +43,13 @@ class Scored:
         """Return the names of each row's flags."""
         return [FLAGS[bits] for bits in self.flag_bits.tolist()]
 
+    def take(self, rows: Int64) -> Scored:
+        """Return some of the rows."""
+        return Scored(
+            self.batch.take(rows), self.X[rows], self.raw[rows], self.probability[rows], self.points[rows],
+            self.decided[rows], self.alerting[rows], self.flag_bits[rows],
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class DecidedAgain:
@@ -75,9 +82,13 @@ class Pipeline:
 
     def score(self, batch: TransactionBatch, observed: Observed) -> Scored:
         """Score and decide rows whose features are known."""
-        raw = self.model.raw_scores(observed.X)
-        points = self.model.risk_points(raw)
-        probability = self.model.probabilities(raw)
+        return self.scored_by(self.model, batch, observed)
+
+    def scored_by(self, model: Model, batch: TransactionBatch, observed: Observed) -> Scored:
+        """Return what a model would decide: the one in use, or its challenger."""
+        raw = model.raw_scores(observed.X)
+        points = model.risk_points(raw)
+        probability = model.probabilities(raw)
         decided = self.policy.decide(batch, points, probability)
         return Scored(
             batch=batch,

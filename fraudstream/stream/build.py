@@ -17,6 +17,7 @@ from fraudstream.decode import Decoder
 from fraudstream.features import Catalog, FeatureEngine, build_catalog, new_engine
 from fraudstream.features.labels import KnownLabel
 from fraudstream.metrics import STAGES, WorkerMetrics
+from fraudstream.registry import CHALLENGER, CHAMPION
 from fraudstream.scoring import Model, Pipeline, build_policy
 from fraudstream.scoring.fingerprint import fingerprints
 from fraudstream.settings import Settings
@@ -61,7 +62,7 @@ def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], 
     """Return a worker on Kafka that is ready to step; None when stopped before."""
     catalog = build_catalog(settings.features, settings.event)
     policy = build_policy(settings)
-    parts = load_model(settings, catalog)
+    parts = load_model(settings, catalog, settings.model.version)
     model = Model(parts, catalog)
     for stage in STAGES:
         metrics.stage_seconds.labels(stage).inc(0)
@@ -82,7 +83,10 @@ def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], 
         lambda engine: Pipeline(engine, model, policy),
         Ends(KafkaSource(settings), KafkaSink(settings), labels),
         metrics,
-        models=ModelWatch(settings, catalog, parts.version),
+        watches=[
+            ModelWatch(settings, catalog, CHAMPION, parts.version),
+            ModelWatch(settings, catalog, CHALLENGER),
+        ],
     )
 
 

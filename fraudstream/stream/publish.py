@@ -17,7 +17,7 @@ from fraudstream.bus.base import Headers, Sink
 from fraudstream.clock import iso
 from fraudstream.decode import Rejected
 from fraudstream.event import EventType
-from fraudstream.records import Alert, Decision
+from fraudstream.records import Alert, Challenger, Decision
 from fraudstream.scoring import Policy, Scored
 from fraudstream.scoring.explain import Explanation
 from fraudstream.scoring.pipeline import FLAGS
@@ -36,11 +36,13 @@ class Serving:
         features_hash: [n] fingerprints; empty where nothing was computed.
         sequence: of the first row; the others follow it.
         model: [n] numbers of the models that decided, in the publisher's list.
+        challenger: [n] what the challenger says.
     """
 
     features_hash: list[str]
     sequence: int
     model: Int64
+    challenger: Sequence[Challenger | msgspec.UnsetType]
 
 
 class Publisher:
@@ -103,6 +105,7 @@ class Publisher:
             serving.features_hash,
             range(serving.sequence, serving.sequence + len(batch)),
             [self._rules[i] for i in decided],
+            serving.challenger,
         )
         values = map(self._encode, decisions)
         for value, number, source_row in zip(values, numbers, batch.source_row.tolist(), strict=True):

@@ -15,8 +15,10 @@ from fraudstream.features.repeats import FirstDecisions
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.scoring import Model, Pipeline, Scored
 from fraudstream.scoring.fingerprint import fingerprints
+from fraudstream.scoring.pipeline import DecidedAgain
 from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.publish import Publisher, Serving
+from fraudstream.stream.shadow import NOTHING, Said, Shadow
 
 Lap = Callable[[str], None]
 
@@ -32,6 +34,7 @@ class Server:
     Attributes:
         pipeline: engine, model and policy; another one when the state is rebuilt.
         run: the name of this state's life, see `runs`.
+        shadow: the challenger.
 
     Args:
         feature_log: takes the features that were scored; None: nobody wants them.
@@ -48,12 +51,14 @@ class Server:
     ) -> None:
         self.pipeline = pipeline
         self.run = ""
+        self.shadow = Shadow(metrics)
         self._model = 0  # the number of the model that decides, in the publisher's list
         self._publisher = publisher
         self._feature_log = feature_log
         self._metrics = metrics
         self._reasons_max = reasons_max
         self._sequence = 0
+        metrics.model_info.labels(pipeline.model.parts.version).set(1)
 
     def begin(self, pipeline: Pipeline, run: str) -> None:
         """Go on with another state."""
@@ -65,6 +70,8 @@ class Server:
     def use(self, model: Model) -> None:
         """Let another model decide from the next batch on; what was decided before stays as it was."""
         self.pipeline.model = model
+        self._metrics.model_info.clear()
+        self._metrics.model_info.labels(model.parts.version).set(1)
         self._model = self._publisher.use(model.parts.version)
 
     def serve(
@@ -102,10 +109,12 @@ class Server:
             self._decide_again(batch.take(again), told.entries[again], first, messages, lap)
 
     def _decide(self, scored: Scored, messages: Sequence[Any], lap: Lap) -> None:
+        said = self.shadow.of(self.pipeline, scored)
+        lap("shadow")
         explanations = self.pipeline.explain(scored, self._reasons_max)
         lap("explain")
         fresh = scored.batch
-        serving = self._numbered(fingerprints(scored.X), np.full(len(fresh), self._model, np.int64))
+        serving = self._numbered(fingerprints(scored.X), np.full(len(fresh), self._model, np.int64), said)
         self._publisher.decisions(scored, serving, messages)
         self._publisher.alerts(scored, serving, explanations, messages)
         if self._feature_log is not None:
@@ -123,11 +132,13 @@ class Server:
     ) -> None:
         again = self.pipeline.decide_again(batch, entries, first, self._model)
         lap("score")
+        said = self._said_again(again)
+        lap("shadow")
         hashes = [
             "" if recalled else hashed
             for recalled, hashed in zip(again.recalled.tolist(), fingerprints(again.scored.X), strict=True)
         ]
-        serving = self._numbered(hashes, again.model)
+        serving = self._numbered(hashes, again.model, said)
         self._publisher.decisions(again.scored, serving, messages)
         if self._feature_log is not None:
             for row in np.flatnonzero(~again.recalled).tolist():
@@ -137,8 +148,18 @@ class Server:
         self._count(again.scored)
         lap("produce")
 
-    def _numbered(self, hashes: list[str], model: Int64) -> Serving:
-        serving = Serving(hashes, self._sequence, model)
+    def _said_again(self, again: DecidedAgain) -> Said:
+        """Return what the challenger says of the rows that were scored now; of recalled ones it says nothing."""
+        rows = np.flatnonzero(~again.recalled)
+        said = NOTHING * len(again.recalled)
+        for row, of_it in zip(
+            rows.tolist(), self.shadow.of(self.pipeline, again.scored.take(rows)), strict=True
+        ):
+            said[row] = of_it
+        return said
+
+    def _numbered(self, hashes: list[str], model: Int64, said: Said) -> Serving:
+        serving = Serving(hashes, self._sequence, model, said)
         self._sequence += len(hashes)
         return serving
 

@@ -21,13 +21,14 @@ from fraudstream.decode import Decoder, Rejected
 from fraudstream.errors import DeadLetterLimitError
 from fraudstream.features import FeatureEngine
 from fraudstream.metrics import WorkerMetrics
-from fraudstream.scoring import Model, Pipeline
+from fraudstream.scoring import Pipeline
 from fraudstream.settings import Settings
 from fraudstream.stream.align import Aligner
 from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.labels import LabelFeed
 from fraudstream.stream.models import ModelWatch
 from fraudstream.stream.publish import Publisher
+from fraudstream.stream.reload import Reloads
 from fraudstream.stream.runs import new_run
 from fraudstream.stream.serve import Server
 
@@ -72,7 +73,7 @@ class Worker:
         pipeline_of: binds an engine to model and policy.
         metrics: updated once a batch.
         run_of: names a run by its partitions.
-        models: where promoted models come from; None: the first one stays.
+        watches: where other models come from; none: the first one stays.
     """
 
     def __init__(
@@ -83,14 +84,13 @@ class Worker:
         ends: Ends,
         metrics: WorkerMetrics,
         run_of: Callable[[Iterable[int]], str] = new_run,
-        models: ModelWatch | None = None,
+        watches: Sequence[ModelWatch] = (),
     ) -> None:
         self._settings = settings
         self._warmed = warmed
         self._ends = ends
         self._metrics = metrics
         self._run_of = run_of
-        self._models = models
         engine = warmed()
         self._fresh = True
         pipeline = pipeline_of(engine)
@@ -102,6 +102,7 @@ class Worker:
             feature_log = FeatureLog(ends.sink, settings.topics.features, engine.catalog)
         self._server = Server(pipeline, self._publisher, feature_log, metrics, settings.worker.reasons_max)
         self._server.begin(pipeline, run_of(ends.source.emit_from))
+        self._reloads = Reloads(self._server, metrics, watches)
         self._labels: LabelFeed | None = None
         if ends.labels is not None and engine.labels is not None:
             self._labels = LabelFeed(ends.labels, self._publisher, metrics, settings.labels.grace_ms)
@@ -115,7 +116,6 @@ class Worker:
         self._gauges_due_s = 0.0
         self._recent: deque[tuple[int, int]] = deque()  # rows and dead letters of the last batches
         ends.source.on_revoke(self.commit)
-        self._tell_of(pipeline.model)
 
     @property
     def pipeline(self) -> Pipeline:
@@ -163,7 +163,7 @@ class Worker:
         """
         timer = _Timer(self._metrics)
         worker = self._settings.worker
-        self._take_new_model()
+        self._reloads.take()
         if not self._labels_known:
             return self._learn(worker.poll_timeout_ms / 1000, timer)
         messages = self._polled or self._ends.source.poll(
@@ -212,29 +212,6 @@ class Worker:
             self._ends.sink.close()
             if self._labels is not None:
                 self._labels.close()
-
-    def _take_new_model(self) -> None:
-        """Score with the promoted model from here on, if one is ready."""
-        found = self._models.newer() if self._models is not None else None
-        if isinstance(found, Model):
-            before = self.pipeline.model.parts.version
-            self._server.use(found)
-            self._metrics.model_reloads.labels("loaded").inc()
-            self._metrics.model_info.remove(before)
-            self._tell_of(found)
-            log.info("model_loaded", model=found.parts.version, before=before)
-        elif found is not None:
-            self._metrics.model_reloads.labels("refused").inc()
-            log.error("model_refused", reason=found, goes_on=self.pipeline.model.parts.version)
-
-    def _tell_of(self, model: Model) -> None:
-        version = model.parts.version
-        self._metrics.model_compiled.set(int(not model.fallback))
-        self._metrics.model_info.labels(version).set(1)
-        if model.fallback:
-            log.warning("model_not_compiled", model=version, reason=model.fallback, scored_by="lightgbm")
-        if reason := model.explains_by_fallback:
-            log.warning("explanations_not_compiled", model=version, reason=reason, explained_by="lightgbm")
 
     def _learn(self, timeout_s: float, timer: _Timer) -> int:
         """Take in labels; return how many."""

@@ -21,7 +21,7 @@ from fraudstream.decode import Decoder
 from fraudstream.features import FeatureEngine, Observed
 from fraudstream.features.engine import FLAG_REPEATED
 from fraudstream.features.repeats import Recognised
-from fraudstream.scoring import Pipeline, Scored
+from fraudstream.scoring import Model, Pipeline, Scored
 from fraudstream.scoring.decide import expected_loss
 from fraudstream.settings import BEFORE_ALL_MS
 
@@ -112,6 +112,7 @@ class ReplayPlan:
         to: Parquet file to write.
         from_ms: earlier transactions only warm the state; None: there are none.
         with_features: also write the catalogue's columns.
+        challenger: version or alias of a model; also write what it would decide. Empty: none.
     """
 
     transactions: Path
@@ -119,12 +120,20 @@ class ReplayPlan:
     labels: Path | None = None
     from_ms: int | None = None
     with_features: bool = False
+    challenger: str = ""
 
 
 def replay_to_parquet(
-    plan: ReplayPlan, labels: Labels | None, pipeline: Pipeline, advance: Advance
+    plan: ReplayPlan,
+    labels: Labels | None,
+    pipeline: Pipeline,
+    advance: Advance,
+    challenger: Model | None = None,
 ) -> tuple[ReplayCounts, list[RejectedRow]]:
     """Score files offline and write one row a transaction.
+
+    Args:
+        challenger: also write what it would decide.
 
     Returns:
         The counts, and the first rows that are not transactions (at most EXAMPLES_MAX).
@@ -133,7 +142,7 @@ def replay_to_parquet(
     examples: list[RejectedRow] = []
     start_ms = BEFORE_ALL_MS if plan.from_ms is None else plan.from_ms
     decided_from_ms = start_ms - pipeline.engine.settings.repeat_horizon_ms  # what may be repeated later
-    schema = _schema(pipeline, plan.with_features)
+    schema = _schema(pipeline, plan.with_features, challenger is not None)
     temporary = plan.to.with_name(f".{plan.to.name}.part")
 
     def wanted(batch: TransactionBatch) -> bool:
@@ -148,7 +157,8 @@ def replay_to_parquet(
                 continue
             scored = _decided(seen, pipeline)
             rows = np.flatnonzero(scored.batch.time_ms >= start_ms)
-            writer.write_table(_table(scored, rows, pipeline, schema))
+            said = _said(challenger, scored, pipeline) if challenger is not None else []
+            writer.write_table(_table(scored, said, rows, pipeline, schema))
             counts.transactions += len(rows)
             counts.repeated += int(_repeated(scored)[rows].sum())
             counts.alerts += int(scored.alerting[rows].sum())
@@ -178,7 +188,15 @@ def _repeated(scored: Scored) -> Any:
     return (scored.flag_bits & FLAG_REPEATED) != 0
 
 
-def _schema(pipeline: Pipeline, with_features: bool) -> pa.Schema:
+def _said(challenger: Model, scored: Scored, pipeline: Pipeline) -> list[pa.Array]:
+    """Return the challenger's columns; null where a first decision was recalled, and no features were scored."""
+    said = pipeline.scored_by(challenger, scored.batch, Observed(scored.X, scored.flag_bits))
+    recalled = np.isnan(scored.raw)
+    outcomes = np.array(pipeline.policy.names)[said.decided]
+    return [pa.array(column, mask=recalled) for column in (said.probability, said.points, outcomes)]
+
+
+def _schema(pipeline: Pipeline, with_features: bool, challenged: bool) -> pa.Schema:
     columns = [
         ("transaction_id", pa.string()),
         ("event_time_ms", pa.int64()),
@@ -190,6 +208,12 @@ def _schema(pipeline: Pipeline, with_features: bool) -> pa.Schema:
         ("rule", pa.string()),
         ("expected_loss", pa.float64()),
     ]
+    if challenged:
+        columns += [
+            ("challenger_score", pa.float64()),
+            ("challenger_risk_points", pa.int64()),
+            ("challenger_outcome", pa.string()),
+        ]
     if with_features:
         taken = {name for name, _ in columns}
         names = pipeline.engine.catalog.names
@@ -197,7 +221,9 @@ def _schema(pipeline: Pipeline, with_features: bool) -> pa.Schema:
     return pa.schema(columns)
 
 
-def _table(scored: Scored, rows: Int64, pipeline: Pipeline, schema: pa.Schema) -> pa.Table:
+def _table(
+    scored: Scored, said: list[pa.Array], rows: Int64, pipeline: Pipeline, schema: pa.Schema
+) -> pa.Table:
     policy = pipeline.policy
     outcomes, rules = policy.names, policy.texts
     decided = scored.decided[rows].tolist()
@@ -211,6 +237,7 @@ def _table(scored: Scored, rows: Int64, pipeline: Pipeline, schema: pa.Schema) -
         _repeated(scored)[rows],
         [rules[i] for i in decided],
         expected_loss(scored.batch, scored.probability, policy.event)[rows],
+        *(column.take(pa.array(rows)) for column in said),
         *scored.X[rows].T,
     ]
     return pa.table(

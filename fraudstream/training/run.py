@@ -83,10 +83,12 @@ def replay_files(settings: Settings, plan: ReplayPlan, advance: Advance) -> dict
     registry = Registry(Path(settings.model.registry), settings.model.name)
     _, parts = registry.read(settings.model.version)
     pipeline = Pipeline(new_engine(settings, catalog), Model(parts, catalog), policy)
-    counts, examples = replay_to_parquet(plan, labels, pipeline, advance)
+    challenger = Model(registry.read(plan.challenger)[1], catalog) if plan.challenger else None
+    counts, examples = replay_to_parquet(plan, labels, pipeline, advance, challenger)
     return {
         "path": str(to),
         "model": parts.version,
+        "challenger": challenger.parts.version if challenger is not None else None,
         "transactions": counts.transactions,
         "repeated": counts.repeated,
         "alerts": counts.alerts,

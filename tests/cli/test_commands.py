@@ -302,7 +302,9 @@ def test_a_replay_to_nowhere_ends_with_2(tiny_world: TinyWorld, tmp_path: Path) 
     assert str(tmp_path / "no") in ended.one_line()
 
 
-def test_models_are_listed_shown_verified_and_promoted(tiny_world: TinyWorld, tmp_path: Path) -> None:
+def test_models_are_listed_shown_verified_challenged_promoted_and_rolled_back(
+    tiny_world: TinyWorld, tmp_path: Path
+) -> None:
     shutil.copytree(tiny_world.folder / "models", tmp_path / "models")
     described, parts = read_bundle(tiny_world.bundle)
     write_bundle(
@@ -328,15 +330,43 @@ def test_models_are_listed_shown_verified_and_promoted(tiny_world: TinyWorld, tm
     assert "# Model card_payment/0001" in models("show").out
     verified = models("verify", tmp_path / "models" / "card_payment" / "0002", "--json")
     assert (verified.code, verified.last_object()["ok"]) == (0, True)
+    challenged = models("challenge", "0002", "--json")
+    assert challenged.last_object()["aliases"] == {"champion": "0001", "challenger": "0002"}
     promoted = models("promote", "0002", "--json")
     assert promoted.last_object()["aliases"] == {"champion": "0002", "previous": "0001"}
     assert json.loads((tmp_path / "models" / "card_payment" / "aliases.json").read_text("utf-8")) == {
         "champion": "0002",
         "previous": "0001",
     }
-    missing = models("promote", "0009")
-    assert missing.code == 1
-    assert "card_payment/0009" in missing.one_line()
+    back = models("rollback")
+    assert (back.code, back.out) == (
+        0,
+        "card_payment: champion 0001, previous 0002; running workers follow\n",
+    )
+    assert models("challenge", "--none", "--json").last_object()["aliases"] == {
+        "champion": "0001",
+        "previous": "0002",
+    }
+    for command in ("promote", "challenge"):
+        missing = models(command, "0009")
+        assert missing.code == 1
+        assert "card_payment/0009" in missing.one_line()
+    itself = models("challenge", "champion")
+    assert (itself.code, itself.one_line()) == (
+        1,
+        "fraudstream: card_payment/0001 is the champion; give another version to challenge it",
+    )
+    neither = models("challenge")
+    assert (neither.code, neither.one_line()) == (
+        2,
+        "fraudstream: models challenge: give either a version or --none",
+    )
+
+
+def test_a_rollback_without_a_previous_champion_changes_nothing(tiny_world: TinyWorld) -> None:
+    ended = fraudstream("models", "rollback", "-c", tiny_world.config)
+    assert ended.code == 1
+    assert "there is no model card_payment/previous" in ended.one_line()
 
 
 def test_no_models_are_an_empty_list(tiny_world: TinyWorld, tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ def test_the_worker_does_not_load_what_the_child_process_refuses(
     _booster(lambda text: text[: len(text) // 2])(tmp_path / "models" / "card_payment" / "0001")
     settings = tiny_world.settings_with(model__registry=str(tmp_path / "models"))
     with pytest.raises(ModelError, match=r"booster\.txt: cannot be loaded"):
-        load_model(settings, build_catalog(settings.features, settings.event))
+        load_model(settings, build_catalog(settings.features, settings.event), "champion")
 
 
 @pytest.mark.parametrize(

@@ -121,3 +121,26 @@ def test_an_alias_reads_the_version_it_names(registry: Registry, tiny_world: Tin
     described, parts = registry.read("champion")
     assert described.version == "0001"
     assert parts.version == "card_payment/0001"
+
+
+def test_a_challenger_is_named_and_taken_back(registry: Registry) -> None:
+    assert registry.challenge("0003") == {"champion": "0001", "challenger": "0003"}
+    assert registry.challenge("0002") == registry.aliases() == {"champion": "0001", "challenger": "0002"}
+    assert registry.challenge(None) == registry.aliases() == {"champion": "0001"}
+    assert registry.challenge(None) == {"champion": "0001"}
+
+
+@pytest.mark.parametrize(("version", "said"), [("0001", "is the champion"), ("0009", "there is no model")])
+def test_what_cannot_challenge_leaves_the_challenger_as_it_is(
+    registry: Registry, version: str, said: str
+) -> None:
+    registry.challenge("0002")
+    with pytest.raises(ModelError, match=said):
+        registry.challenge(version)
+    assert registry.aliases() == {"champion": "0001", "challenger": "0002"}
+
+
+def test_a_promoted_challenger_is_none_any_more_and_another_stays(registry: Registry) -> None:
+    registry.challenge("0002")
+    assert registry.promote("0003") == {"champion": "0003", "previous": "0001", "challenger": "0002"}
+    assert registry.promote("challenger") == {"champion": "0002", "previous": "0003"}

@@ -18,7 +18,7 @@ from fraudstream.errors import BusError
 from fraudstream.features import build_catalog, new_engine
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.records import Alert, Decision
-from fraudstream.registry import Registry
+from fraudstream.registry import CHALLENGER, CHAMPION, Registry
 from fraudstream.scoring import Model, Pipeline, build_policy
 from fraudstream.settings import Settings
 from fraudstream.stream.models import ModelWatch
@@ -59,9 +59,9 @@ class Running:
         tables = [pa.ipc.open_stream(m.value()).read_all() for m in self.sent("features")]
         return [row for table in tables for row in table.to_pylist()]
 
-    def reloads(self, result: str) -> int:
-        """Return how many models were `loaded`, or `refused`."""
-        return int(self.metrics.model_reloads.labels(result)._value.get())
+    def reloads(self, result: str, role: str = CHAMPION) -> int:
+        """Return how many models were `loaded`, `refused`, `removed` or `dropped`."""
+        return int(self.metrics.model_reloads.labels(role, result)._value.get())
 
     def decisions(self) -> list[Decision]:
         return [msgspec.json.decode(m.value() or b"", type=Decision) for m in self.sent("decisions")]
@@ -111,7 +111,7 @@ def start(
     """Make a worker with the world's model; `worker__batch_rows_max=7` replaces a setting.
 
     Args:
-        watch: let it take promoted models.
+        watch: let it take other models.
     """
     settings = world.settings_with(**{"worker__dead_letter_rate_max": 1.0, **overrides})
     catalog = build_catalog(settings.features, settings.event)
@@ -121,6 +121,10 @@ def start(
     if not isinstance(source, MemorySource):
         source = MemorySource(source)
     sink, labels, metrics = sink or MemorySink(), labels or MemoryReader(), WorkerMetrics()
+    watches = [
+        ModelWatch(settings, catalog, CHAMPION, parts.version),
+        ModelWatch(settings, catalog, CHALLENGER),
+    ]
     worker = Worker(
         settings,
         lambda: new_engine(settings, catalog),
@@ -128,7 +132,7 @@ def start(
         Ends(source, sink, labels),
         metrics,
         lambda partitions: run,
-        ModelWatch(settings, catalog, parts.version) if watch else None,
+        watches if watch else (),
     )
     return Running(settings, source, sink, labels, worker, metrics)
 

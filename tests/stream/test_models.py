@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fraudstream.registry import Registry
-from tests.stream.running import Running, as_messages, header, start
+from tests.stream.running import header
+from tests.stream.versions import copied, describe, until, watched
 from tests.worlds import TinyWorld
-
-WITHIN_S = 60.0
 
 
 @pytest.fixture
 def registry(tiny_world: TinyWorld, tmp_path: Path) -> Registry:
     """A copy of the world's models with a second version, which is the first one by another name."""
-    shutil.copytree(tiny_world.folder / "models", tmp_path / "models")
-    registry = Registry(tmp_path / "models", "card_payment")
+    registry = copied(tiny_world, tmp_path)
     shutil.copytree(registry.folder / "0001", registry.folder / "0002")
     describe(registry.folder / "0002", version="0002")
     return registry
-
-
-def describe(folder: Path, **changed: object) -> None:
-    """Change what a bundle says of itself, with its check sum."""
-    bundle = json.loads((folder / "bundle.json").read_text()) | changed
-    text = json.dumps(bundle).encode()
-    (folder / "bundle.json").write_bytes(text)
-    (folder / "bundle.json.sha256").write_text(f"{hashlib.sha256(text).hexdigest()}  bundle.json\n")
-
-
-def watched(tiny_world: TinyWorld, registry: Registry, **overrides: str | int) -> Running:
-    chosen: dict[str, Any] = {"model__reload": "1ms", "worker__batch_rows_max": 20, **overrides}
-    messages = as_messages(tiny_world.rows)
-    return start(tiny_world, messages, watch=True, model__registry=str(registry.root), **chosen)
-
-
-def until(run: Running, result: str) -> None:
-    """Let the worker look for a model until there was one, with a batch now and then."""
-    deadline_s = time.monotonic() + WITHIN_S
-    while run.reloads(result) < 1:
-        assert time.monotonic() < deadline_s, f"no model was {result}"
-        run.worker._take_new_model()
 
 
 def test_a_promoted_model_decides_from_the_next_batch_on_and_nothing_is_lost(
@@ -71,11 +44,9 @@ def test_a_promoted_model_decides_from_the_next_batch_on_and_nothing_is_lost(
 def test_back_to_the_previous_version_is_the_same_way(tiny_world: TinyWorld, registry: Registry) -> None:
     run = watched(tiny_world, registry)
     run.worker.step()
-    for version in ("0002", "0001"):
+    for number, version in enumerate(("0002", "0001"), 1):
         registry.promote(version)
-        before = run.reloads("loaded")
-        while run.reloads("loaded") == before:
-            run.worker._take_new_model()
+        until(run, "loaded", number=number)
         run.worker.step()
     assert [d.model for d in run.decisions()[::20]] == [f"card_payment/{v}" for v in ("0001", "0002", "0001")]
 

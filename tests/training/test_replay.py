@@ -19,6 +19,7 @@ from fraudstream.simulate import DAY_MS
 from fraudstream.training.dataset import Dataset, dataset_as_of
 from fraudstream.training.replay import LogFiles, ReplayPlan, observe_files
 from fraudstream.training.run import replay_files
+from tests.stream.versions import add_smaller, copied
 from tests.worlds import LIVE_MS, START_MS, TinyWorld, ignore, write_rows
 
 HOUR_MS = 3_600_000
@@ -225,3 +226,23 @@ def test_a_catalogue_that_does_not_fit_into_the_state_is_refused(tmp_path: Path)
     settings = load_settings(tmp_path / "fraudstream.toml", environment={})
     with pytest.raises(ConfigError, match=r"state\.rows_max"):
         new_engine(settings, build_catalog(settings.features, settings.event))
+
+
+def test_a_challenger_is_replayed_beside_the_model(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    registry = copied(tiny_world, tmp_path)
+    other = add_smaller(registry, trees=3)
+    source = write_rows([*tiny_world.rows[:200], tiny_world.rows[199]], tmp_path / "rows.ndjson")
+
+    def rows(name: str, version: str, challenger: str = "") -> list[dict[str, Any]]:
+        plan = ReplayPlan(source, tmp_path / name, tiny_world.labels, challenger=challenger)
+        chosen = tiny_world.settings_with(model__registry=str(registry.root), model__version=version)
+        replay_files(chosen, plan, ignore)
+        found: list[dict[str, Any]] = pq.read_table(tmp_path / name).to_pylist()
+        return found
+
+    both, first, second = rows("both", "champion", other), rows("first", "champion"), rows("second", other)
+    kept = [name for name in first[0] if name != "raw_score"]  # NaN of the repeated one
+    assert [[row[name] for name in kept] for row in both] == [[row[name] for name in kept] for row in first]
+    said = [(r["challenger_score"], r["challenger_risk_points"], r["challenger_outcome"]) for r in both]
+    assert said[:-1] == [(r["score"], r["risk_points"], r["outcome"]) for r in second[:-1]]
+    assert said[-1] == (None, None, None)  # repeated
