@@ -57,6 +57,8 @@ MEANINGS = {
     "state.complete_from": "instant from which on no transaction is missing: empty (the first one seen), `start` "
     "(nothing was before it), or ISO 8601",
     "decisions.otherwise": "outcome where none of `[[outcomes]]` applies",
+    "alerts.language": "language of reasons: `en`, `fr`, or one of your own file's",
+    "alerts.words": "file with words of your own, like [words.toml](../fraudstream/words.toml); empty: none",
     "model.registry": "folder of all models",
     "model.name": "which of them",
     "model.version": "version (`0003`) or alias (`champion`, `previous`)",
@@ -89,6 +91,7 @@ MEANINGS = {
     "worker.dead_letter_rate_max": "share of bad messages above which the worker stops; 1 never stops it",
     "worker.dead_letter_window": "number of last messages that this share is taken over",
     "worker.reasons_max": "reasons in an alert at most",
+    "worker.explain_budget_ms": "time for exact reasons in a batch; alerts beyond it are explained by path, at 0 all",
     "worker.warm": "file or folder of earlier transactions that the state starts from; empty: none",
     "worker.feature_log": "whether the features that were scored are written to `topics.features`, for audits",
     "worker.web_host": "address of `/metrics`, `/livez`, `/readyz`; `0.0.0.0` for all interfaces",
@@ -102,6 +105,7 @@ ENTRY_MEANINGS = {
     "fields.values": "known values of a `category`; as a feature it is the position in this list",
     "fields.unit": "of a numeric timestamp `s`, `ms` (default), `us`, `ns`; of an amount `major` (default), `minor`",
     "fields.origin": "instant that a numeric timestamp counts from, ISO 8601; default 1970-01-01",
+    "fields.role": "`place` for an id or a category that says where something is; it groups reasons",
     "fields.decimals": "digits kept behind the point, 0 to 8; default 2 for an amount, 4 for a number",
     "features.entity": "one of `[event.entities]`, or `event` for the transaction itself",
     "features.aggregates": "one or more of the aggregates below",
@@ -196,7 +200,7 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 def settings_keys() -> list[str]:
     """Return every fixed setting as `section.key`."""
-    fixed = ("event", "state", "decisions", "model", "labels", "training", "topics", "worker")
+    fixed = ("event", "state", "decisions", "alerts", "model", "labels", "training", "topics", "worker")
     sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     keys = [f"{name}.{f.name}" for name in fixed for f in msgspec.structs.fields(sections[name])]
     return [key for key in keys if key not in ("event.fields", "event.entities")]
@@ -278,7 +282,7 @@ def _aggregates() -> str:
 def _labelled() -> str:
     return _table(
         ("aggregate", "meaning"),
-        [(f"`{name}`", _declared(meaning)) for name, (meaning, _) in LABELLED.items()],
+        [(f"`{name}`", _declared(meaning)) for name, meaning in LABELLED.items()],
     )
 
 
@@ -296,7 +300,7 @@ def _declared(template: str) -> str:
 def _event_aggregates() -> str:
     rows = [
         (f"`{n}`", _placeholders(meaning), _placeholders(unit))
-        for n, (unit, meaning, _) in EVENT_AGGREGATES.items()
+        for n, (unit, meaning) in EVENT_AGGREGATES.items()
     ]
     return _table(("aggregate", "meaning", "unit"), rows)
 

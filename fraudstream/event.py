@@ -39,6 +39,7 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         unit: of a timestamp given as a number (`s`, `ms`, `us`, `ns`), of an amount (`major`, `minor`).
         origin: the instant that a numeric timestamp counts from, ISO 8601; Unix epoch when empty.
         decimals: fractional digits kept of an amount or a number.
+        role: `place` where an id or a category says where something is; for the groups of reasons.
     """
 
     type: FieldType
@@ -49,6 +50,7 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     unit: str = ""
     origin: str = ""
     decimals: int | None = None
+    role: Literal["", "place"] = ""
 
     @property
     def digits(self) -> int:
@@ -182,6 +184,8 @@ def _check_field(name: str, field: Field) -> None:
         raise ConfigError(f'{key}.unit = "{field.unit}": {accepted}')
     if field.decimals is not None and not (0 <= field.decimals <= 8 and field.type in ("amount", "number")):
         raise ConfigError(f"{key}.decimals = {field.decimals}: 0 to 8, for an amount or a number")
+    if field.role and field.type not in TEXT_TYPES:
+        raise ConfigError(f'{key}.role = "{field.role}": only an id or a category has a role')
     if field.values and field.type != "category":
         raise ConfigError(f"{key}.values: only a category has listed values")
     if len(set(field.values)) < len(field.values):

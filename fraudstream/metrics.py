@@ -24,6 +24,10 @@ class WorkerMetrics:
         self.decisions = Counter("fraudstream_decisions", "Decisions by outcome", ["outcome"], registry=r)
         # Decisions whose outcome alerts.
         self.alerts = Counter("fraudstream_alerts", "Alerts sent", registry=r)
+        # Alerts by how they were explained: treeshap or lightgbm (exact), path (no time for more), none (no reasons).
+        self.alerts_explained = Counter(
+            "fraudstream_alerts_explained", "Alerts by method", ["method"], registry=r
+        )
         # Messages that went to the dead letters, by the stage that refused them.
         self.dead_letters = Counter("fraudstream_dead_letters", "Dead letters", ["stage"], registry=r)
         # Decisions flagged late, rows_capped, untracked, cold or repeated.

@@ -78,17 +78,54 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     challenger: Challenger | msgspec.UnsetType = msgspec.UNSET
 
 
+class Number(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A number that a reason's text says.
+
+    Attributes:
+        value: as the feature has it; of a length, seconds.
+        unit: of the value; the currency of an amount.
+        said: how the text says `value` times `factor`, rounded.
+        feature: whose value it is; empty for a length that is declared.
+        factor: 1, or what spreads a long window's count evenly over a shorter one.
+    """
+
+    value: float
+    unit: str
+    said: str
+    feature: str = ""
+    factor: float = 1.0
+
+
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
     """One feature's part in a score.
 
     Attributes:
         value: the feature's value; None where it is missing.
         contribution: its part of the raw score (log odds); all contributions and the base add up.
-        text: the same in plain words.
+        text: the same in plain words, beside the entity's own baseline where there is one.
+        group: the behaviour that it is about, one of the alert's `groups`.
+        numbers: those that the text says, by their place in it: `value`, `window`, `baseline`, ...
     """
 
     feature: str
     value: float | None
+    contribution: float
+    text: str
+    group: str = ""
+    numbers: dict[str, Number] = {}
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """All features about one behaviour.
+
+    Attributes:
+        name: `velocity`, `amount`, `novelty`, `place`, `time_habit`, `category_habit`, `label_history`,
+            `transaction`, or an entity with `_risk` behind it.
+        contribution: sum of the contributions of all its features, in `reasons` or not.
+        text: the same in plain words.
+    """
+
+    name: str
     contribution: float
     text: str
 
@@ -99,10 +136,16 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         entities: the entities the transaction names, by kind.
         amount: in major units of `currency`.
-        raw_score: log odds; equals `base` plus the contributions of `reasons` plus `rest`.
         score: calibrated probability of fraud, 0 to 1.
+        raw_score: log odds; equals `base` plus the contributions of `reasons` plus `rest`, and `base` plus those of
+            `groups`.
         flags, features_hash, sequence, rule: as in the decision.
         expected_loss: `score` times `amount`: the money at risk, in major units of `currency`.
+        groups: the behaviours, those that raise the score most first.
+        method: how the contributions were found: `treeshap` or `lightgbm` (exact Shapley values, by our own code or
+            by LightGBM's), `path` (along each tree's path only, when time is short), `none` (nothing explains this
+            model).
+        language: of all texts.
     """
 
     transaction_id: str
@@ -124,6 +167,9 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int = -1
     rule: str = ""
     expected_loss: float = 0.0
+    groups: list[Group] = []
+    method: str = ""
+    language: str = ""
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from fraudstream.errors import ConfigError
 from fraudstream.event import EventType, Field, FieldType, check_event, parse_duration_ms, parse_instant_ms
+from fraudstream.words import read_words
 
 ENV_PREFIX = "FRAUDSTREAM_"
 ENV_CONFIG = "FRAUDSTREAM_CONFIG"
@@ -97,6 +98,13 @@ class DecisionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     otherwise: Annotated[str, Meta(min_length=1, max_length=64)]
 
 
+class AlertSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[alerts]`: how they are worded."""
+
+    language: str
+    words: str
+
+
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[model]`: which model decides, and which is scored beside it; each is an alias or a version."""
 
@@ -165,6 +173,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     dead_letter_rate_max: Annotated[float, Meta(gt=0, le=1)]
     dead_letter_window: Count
     reasons_max: Annotated[int, Meta(ge=1, le=50)]
+    explain_budget_ms: Annotated[int, Meta(ge=0, le=60_000)]
     warm: str
     feature_log: bool
     web_host: str
@@ -184,6 +193,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     state: StateSettings
     decisions: DecisionSettings
     outcomes: list[Outcome]
+    alerts: AlertSettings
     model: ModelSettings
     labels: LabelSettings
     training: TrainingSettings
@@ -312,6 +322,7 @@ def _checked(merged: dict[str, Any]) -> Settings:
         settings.state.complete_from_ms,
     )
     _ = settings.labels.maturity_ms, settings.labels.grace_ms, settings.model.reload_ms
+    read_words(settings.alerts.language, settings.alerts.words)
     _check_topics(settings.topics)
     if not str(settings.kafka.get("bootstrap.servers", "")):
         raise ConfigError('kafka."bootstrap.servers": missing; give "host:port,host:port"')
@@ -341,7 +352,7 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.+)`")
 _MISSING = re.compile(r"Object missing required field `(.+)`")
 
 
-_CHOICES = {"type": get_args(FieldType), "null_key": ("reject", "accept")}
+_CHOICES = {"type": get_args(FieldType), "null_key": ("reject", "accept"), "role": ("place",)}
 
 
 def _one_line(message: str, plain: Any, where: str) -> str:

@@ -70,12 +70,16 @@ def features_explain(
     from fraudstream.features.catalog import exactness, nan_in_words
     from fraudstream.features.declare import declaration_of
     from fraudstream.features.example import worked_example
+    from fraudstream.scoring.sentences import sentence_of
+    from fraudstream.words import read_words
 
     settings = settings_from(config)
     feature = _named(name, _catalog(settings))
     example = worked_example(feature, settings.event, settings.state)
     value = None if math.isnan(example.value) else example.value
     declared = declaration_of(feature, settings.event)
+    words = read_words(settings.alerts.language, settings.alerts.words)
+    in_words, _ = sentence_of(feature, settings.event, words).say(example.value, [example.value], 0, None)
     found = {
         "name": feature.name,
         "id": feature.id,
@@ -89,7 +93,7 @@ def features_explain(
                 {**row, "note": note} for row, note in zip(example.transactions, example.notes, strict=True)
             ],
             "value": value,
-            "in_words": feature.in_words(value),
+            "in_words": in_words,
         },
     }
     if as_json:

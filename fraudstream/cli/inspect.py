@@ -38,11 +38,13 @@ def config_check(config: Config = None, as_json: AsJson = False) -> None:
     """Check settings, feature declarations and outcomes; exit 2 with one line for the first thing wrong."""
     from fraudstream.features import build_catalog, check_catalog
     from fraudstream.scoring import build_policy
+    from fraudstream.words import read_words
 
     settings = settings_from(config)
     catalog = build_catalog(settings.features, settings.event)
     check_catalog(catalog, settings.state)
     policy = build_policy(settings)
+    words = read_words(settings.alerts.language, settings.alerts.words)
     found = {
         "ok": True,
         "event": settings.event.name,
@@ -50,6 +52,7 @@ def config_check(config: Config = None, as_json: AsJson = False) -> None:
         "entities": list(settings.event.entities),
         "features": len(catalog),
         "rules": [f"{name}: {rule}" for name, rule in zip(policy.names, policy.texts, strict=True)],
+        "said_in_english": list(words.fallbacks),
     }
     if as_json:
         print_json(found)
@@ -58,6 +61,8 @@ def config_check(config: Config = None, as_json: AsJson = False) -> None:
         f"ok: event type {settings.event.name}, {found['fields']} fields, entities "
         f"{', '.join(settings.event.entities)}, {len(catalog)} features"
     )
+    if words.fallbacks:
+        print(f"alerts.language {words.language}: said in English: {', '.join(words.fallbacks)}")
 
 
 @_config.command("show")

@@ -15,7 +15,9 @@ from fraudstream.bus.kafka import client_config, wait_for_topics
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError
 from fraudstream.records import Alert
+from fraudstream.scoring.model import PATH
 from fraudstream.settings import Settings
+from fraudstream.words import currency_digits
 
 _POLL_S = 0.5
 _READ_MAX = 500
@@ -81,11 +83,16 @@ def alert_text(alert: Alert) -> str:
     """Say an alert in a few lines, for a rich console; card numbers are masked."""
     colour = "red" if alert.outcome == "decline" else "yellow"
     entities = ", ".join(f"{name} {masked(text)}" for name, text in alert.entities.items())
+    amount = f"{alert.amount:,.{currency_digits(alert.currency)}f}"
     head = (
         f"[bold {colour}]{escape(alert.outcome.upper())}[/] {alert.risk_points} points "
-        f"({alert.score:.0%})  {alert.event_time[:19]}Z  {alert.amount:,.2f} {escape(alert.currency or '')}  "
+        f"({alert.score:.0%})  {alert.event_time[:19]}Z  {amount} {escape(alert.currency or '')}  "
         f"[dim]{escape(alert.transaction_id)}[/]"
     )
     lines = [head, f"  {escape(entities)}"]
+    raising = [group for group in alert.groups if group.contribution > 0]
+    if raising:
+        told = ", ".join(f"{escape(group.text)} [dim]+{group.contribution:.2f}[/]" for group in raising)
+        lines.append(f"  {told}" + ("" if alert.method != PATH else f" [dim]({PATH})[/]"))
     lines += [f"  - {escape(reason.text)} [dim](+{reason.contribution:.2f})[/]" for reason in alert.reasons]
     return "\n".join(lines)

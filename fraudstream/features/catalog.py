@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fraudstream.event import EventType, spell_duration
-from fraudstream.features.aggregates import AGGREGATES, value_in_words
+from fraudstream.features.aggregates import AGGREGATES
 from fraudstream.features.where import Condition
 from fraudstream.settings import StateSettings
 
@@ -22,7 +22,6 @@ class Feature:
         aggregate: a key of AGGREGATES, or of EVENT_AGGREGATES where entity is `event`.
         of: the fields it is taken over.
         window_ms, baseline_ms, lag_ms, resolution_ms: milliseconds; 0 where there is none.
-        phrase: how a reason says a value, `{value}`; missing: how it says that there is none.
         where: what an earlier row must fulfil to count.
         label: `fraud` where only rows known to be fraud count; else empty.
     """
@@ -38,8 +37,6 @@ class Feature:
     baseline_ms: int
     unit: str
     meaning: str
-    phrase: str
-    missing: str
     where: tuple[Condition, ...] = ()
     lag: str = ""
     lag_ms: int = 0
@@ -51,16 +48,6 @@ class Feature:
     def reach_ms(self) -> int:
         """Return how far before a row its oldest visible row may lie, in milliseconds."""
         return self.lag_ms + max(self.window_ms, self.baseline_ms)
-
-    def in_words(self, value: float | None) -> str:
-        """Say a value of this feature in plain words."""
-        if value is None or value != value:
-            return self.missing
-        said = value_in_words(self.aggregate, value, self.unit)
-        if said == "no" and self.label:
-            said = "none"
-        spoken = self.phrase.replace("{value}", said).replace("(s)", "s" if value > 1 else "")
-        return spoken.replace("(were)", "was" if value == 1 else "were")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ from fraudstream.features.aggregates import (
     LABELLED,
     Aggregate,
     filter_words,
-    missing_template,
-    templates_of,
+    meaning_template,
     window_words,
 )
 from fraudstream.features.catalog import EVENT, Catalog, Feature
@@ -132,7 +131,7 @@ def _windowed(declared: _Declared, aggregate: str, window: str) -> Feature:
     _check_aggregate(declared, aggregate, window)
     baseline = group.baseline if aggregate == "velocity" else ""
     words = _words(declared, of, window, baseline)
-    meaning, phrase = (template.format(**words) for template in templates_of(aggregate, group.label))
+    meaning = meaning_template(aggregate, group.label).format(**words)
     if group.resolution:
         meaning = f"{meaning}, in tiles of {group.resolution}"
     return Feature(
@@ -147,8 +146,6 @@ def _windowed(declared: _Declared, aggregate: str, window: str) -> Feature:
         baseline_ms=parse_duration_ms(baseline, key) if baseline else 0,
         unit=spec.unit.format(**words),
         meaning=meaning,
-        phrase=phrase,
-        missing=missing_template(aggregate).format(**words, meaning=meaning),
         where=declared.where,
         lag=group.lag,
         lag_ms=declared.lag_ms,
@@ -222,7 +219,6 @@ def _words(declared: _Declared, of: str, window: str, baseline: str) -> dict[str
     return {
         "entity": declared.group.entity.replace("_", " and "),
         "of": spoken,
-        "value": "{value}",
         **filter_words(spell_where(declared.where, declared.event, " "), spoken),
         **window_words(window, baseline, declared.group.lag),
     }
@@ -277,7 +273,7 @@ def _of_event(key: str, event: EventType, aggregate: str, of: tuple[str, ...]) -
         }.get(aggregate, f'the event time, "{event.time}"')
         raise ConfigError(f'{key}.of = {json.dumps(list(of))}: "{aggregate}" needs {accepted}')
     spoken = " and ".join(field.replace("_", " ") for field in of)
-    unit, meaning, phrase = EVENT_AGGREGATES[aggregate]
+    unit, meaning = EVENT_AGGREGATES[aggregate]
     return Feature(
         name={"value": of[0], "differs": "_".join((*of, "differs"))}.get(aggregate, aggregate),
         id=_identity([EVENT, [], of, aggregate, "", ""], event, of),
@@ -290,8 +286,6 @@ def _of_event(key: str, event: EventType, aggregate: str, of: tuple[str, ...]) -
         baseline_ms=0,
         unit="code" if types[0] == "category" and aggregate == "value" else unit.replace("{of}", spoken),
         meaning=meaning.format(of=spoken),
-        phrase=phrase.format(of=spoken, value="{value}"),
-        missing=f"{meaning.format(of=spoken)}: not given",
     )
 
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from fraudstream.batch import Int64, TransactionBatch
 from fraudstream.event import NUMERIC_TYPES, EventType, Field, parse_instant_ms
-from fraudstream.features.aggregates import value_in_words
 from fraudstream.features.catalog import EVENT, Catalog, Feature
 from fraudstream.features.engine import FeatureEngine
 from fraudstream.features.labels import KnownLabel
 from fraudstream.features.where import Condition
 from fraudstream.settings import StateSettings
+from fraudstream.words import read_words
 
 NOW_MS = parse_instant_ms("2026-03-02T12:00Z")
 _DAY_MS = 86_400_000
@@ -184,7 +184,7 @@ def _instant(time_ms: int) -> str:
 def _note(row: Drawn, feature: Feature) -> str:
     if row.role == "now":
         return "the transaction to be scored"
-    earlier = f"{value_in_words('', (NOW_MS - row.time_ms) / 1000, 'seconds')} earlier: "
+    earlier = f"{read_words().duration((NOW_MS - row.time_ms) / 1000)} earlier: "
     end_ms = NOW_MS - feature.lag_ms
     if _tile(row.time_ms, feature) > _tile(end_ms, feature):
         return earlier + "too young, inside the lag"
@@ -194,7 +194,7 @@ def _note(row: Drawn, feature: Feature) -> str:
     if not all(_fulfils(row.values[c.field], [c]) for c in feature.where):
         return earlier + "in the window, does not fulfil the filter"
     if feature.label and row.role == "first":
-        reported = value_in_words("", (_reported_ms(row) - row.time_ms) / 1000, "seconds")
+        reported = read_words().duration((_reported_ms(row) - row.time_ms) / 1000)
         return f"{earlier}in the window, reported as fraud {reported} later"
     return earlier + "in the window" + (", not reported as fraud" if feature.label else "")
 

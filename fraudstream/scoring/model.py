@@ -18,6 +18,7 @@ from fraudstream.batch import Float64, Int64
 from fraudstream.errors import ModelError
 from fraudstream.features import Catalog
 from fraudstream.scoring.forest import Forest, compile_forest
+from fraudstream.scoring.path import PathTables, compile_paths
 from fraudstream.scoring.trees import NotCompilable, Trees, read_trees
 from fraudstream.scoring.treeshap import TreeShap, compile_treeshap
 
@@ -28,6 +29,12 @@ POINTS_FPR: tuple[tuple[int, float], ...] = (
 )  # fmt: skip
 
 
+TREESHAP, LIGHTGBM, PATH, NOT_EXPLAINED = METHODS = (
+    "treeshap",
+    "lightgbm",
+    "path",
+    "none",
+)  # see `Alert.method`
 PROBE_ROWS = 2048
 EXPLAINED_PROBES = 64
 CONTRIBUTIONS_CLOSE = 1e-9
@@ -87,6 +94,7 @@ class Model:
     _booster: Any = field(init=False, repr=False)
     _forest: Forest | None = field(init=False, repr=False)
     _treeshap: TreeShap | None = field(init=False, repr=False)
+    _paths: PathTables | None = field(init=False, repr=False)
     _explains: bool = field(init=False)
     _whole: bool = field(init=False)
 
@@ -96,7 +104,7 @@ class Model:
         if self._booster.num_model_per_iteration() != 1:
             raise ModelError(f"model {self.parts.version} has several classes; one score a row is accepted")
         self._forest, self.fallback = None, ""
-        self._treeshap, self.explains_by_fallback = None, ""
+        self._treeshap, self._paths, self.explains_by_fallback = None, None, ""
         try:
             trees = read_trees(self.parts.booster_text)
         except NotCompilable as reason:
@@ -104,6 +112,7 @@ class Model:
         else:
             self._forest, self.fallback = _compiled_forest(trees, self._booster)
             self._treeshap, self.explains_by_fallback = _compiled_treeshap(trees, self._booster)
+            self._paths = _compiled_paths(trees, self._booster)
         self._explains = self._treeshap is not None or _can_explain(self._booster)
         if not self._explains:
             self.explains_by_fallback += "; nothing explains it, so that alerts have no reasons"
@@ -123,12 +132,25 @@ class Model:
         )
         return scores
 
-    def contributions(self, X: Float64) -> Float64:
+    def method(self, by_path: bool = False) -> str:
+        """Return how `contributions` finds them, one of METHODS."""
+        if by_path and self._paths is not None:
+            return PATH
+        if self._treeshap is not None:
+            return TREESHAP
+        return LIGHTGBM if self._explains else NOT_EXPLAINED
+
+    def contributions(self, X: Float64, by_path: bool = False) -> Float64:
         """Return each feature's part of the raw score and, last, the base, [n, model features + 1].
 
         Of a model that nothing explains all of the score is the base.
+
+        Args:
+            by_path: the path attribution, if the model has one.
         """
         chosen = self.select(X)
+        if by_path and self._paths is not None:
+            return self._paths.contributions(chosen)
         if self._treeshap is not None:
             return self._treeshap.contributions(chosen)
         if not self._explains:
@@ -183,6 +205,13 @@ def _compiled_treeshap(trees: Trees, booster: Any) -> tuple[TreeShap | None, str
     if apart > CONTRIBUTIONS_CLOSE:
         return None, f"contributions differ by {apart:.3g} on probe rows"
     return treeshap, ""
+
+
+def _compiled_paths(trees: Trees, booster: Any) -> PathTables | None:
+    """Return the tables of the path attribution if it adds up to LightGBM's scores on rows around thresholds."""
+    paths, X = compile_paths(trees), trees.probes(EXPLAINED_PROBES)
+    sums, raw = paths.contributions(X).sum(axis=1), booster.predict(X, raw_score=True, num_threads=1)
+    return paths if np.abs(sums - raw).max() <= CONTRIBUTIONS_CLOSE else None
 
 
 def bind(parts: ModelParts, catalog: Catalog) -> Int64:

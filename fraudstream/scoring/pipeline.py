@@ -12,7 +12,6 @@ from fraudstream.features import FeatureEngine, Observed
 from fraudstream.features.engine import FLAG_NAMES, FLAG_REPEATED
 from fraudstream.features.repeats import UNDECIDED, FirstDecisions
 from fraudstream.scoring.decide import Policy
-from fraudstream.scoring.explain import Explanation, explain
 from fraudstream.scoring.model import Model
 
 FLAGS = [tuple(name for bit, name in FLAG_NAMES.items() if bits & bit) for bits in range(256)]
@@ -136,7 +135,3 @@ class Pipeline:
         no_alerts = np.zeros(len(batch), np.bool_)
         again = Scored(batch, X, raw, probability, points, decided, no_alerts, flags | FLAG_REPEATED)
         return DecidedAgain(again, recalled, models)
-
-    def explain(self, scored: Scored, reasons_max: int) -> list[Explanation]:
-        """Explain the alerting rows, in their order."""
-        return explain(self.model, scored.X, np.flatnonzero(scored.alerting), reasons_max)

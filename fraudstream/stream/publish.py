@@ -183,6 +183,9 @@ class Publisher:
             sequence=serving.sequence + row,
             rule=self._rules[int(scored.decided[row])],
             expected_loss=score * amount,
+            groups=why.groups,
+            method=why.method,
+            language=why.language,
         )
 
 

@@ -16,6 +16,7 @@ from fraudstream.metrics import WorkerMetrics
 from fraudstream.scoring import Model, Pipeline, Scored
 from fraudstream.scoring.fingerprint import fingerprints
 from fraudstream.scoring.pipeline import DecidedAgain
+from fraudstream.stream.explaining import AlertExplainer
 from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.publish import Publisher, Serving
 from fraudstream.stream.shadow import NOTHING, Said, Shadow
@@ -33,12 +34,12 @@ class Server:
 
     Attributes:
         pipeline: engine, model and policy; another one when the state is rebuilt.
+        explainer: of alerts.
         run: the name of this state's life, see `runs`.
         shadow: the challenger.
 
     Args:
         feature_log: takes the features that were scored; None: nobody wants them.
-        reasons_max: reasons an alert.
     """
 
     def __init__(
@@ -47,16 +48,16 @@ class Server:
         publisher: Publisher,
         feature_log: FeatureLog | None,
         metrics: WorkerMetrics,
-        reasons_max: int,
+        explainer: AlertExplainer,
     ) -> None:
         self.pipeline = pipeline
+        self.explainer = explainer
         self.run = ""
         self.shadow = Shadow(metrics)
         self._model = 0  # the number of the model that decides, in the publisher's list
         self._publisher = publisher
         self._feature_log = feature_log
         self._metrics = metrics
-        self._reasons_max = reasons_max
         self._sequence = 0
         metrics.model_info.labels(pipeline.model.parts.version).set(1)
 
@@ -111,7 +112,7 @@ class Server:
     def _decide(self, scored: Scored, messages: Sequence[Any], lap: Lap) -> None:
         said = self.shadow.of(self.pipeline, scored)
         lap("shadow")
-        explanations = self.pipeline.explain(scored, self._reasons_max)
+        explanations = self.explainer.explain(self.pipeline.model, scored)
         lap("explain")
         fresh = scored.batch
         serving = self._numbered(fingerprints(scored.X), np.full(len(fresh), self._model, np.int64), said)

@@ -22,8 +22,10 @@ from fraudstream.errors import DeadLetterLimitError
 from fraudstream.features import FeatureEngine
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.scoring import Pipeline
+from fraudstream.scoring.explain import Explainer
 from fraudstream.settings import Settings
 from fraudstream.stream.align import Aligner
+from fraudstream.stream.explaining import AlertExplainer
 from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.labels import LabelFeed
 from fraudstream.stream.models import ModelWatch
@@ -31,6 +33,7 @@ from fraudstream.stream.publish import Publisher
 from fraudstream.stream.reload import Reloads
 from fraudstream.stream.runs import new_run
 from fraudstream.stream.serve import Server
+from fraudstream.words import read_words
 
 log = structlog.get_logger("worker")
 
@@ -100,7 +103,13 @@ class Worker:
         feature_log = None
         if settings.worker.feature_log:
             feature_log = FeatureLog(ends.sink, settings.topics.features, engine.catalog)
-        self._server = Server(pipeline, self._publisher, feature_log, metrics, settings.worker.reasons_max)
+        words = read_words(settings.alerts.language, settings.alerts.words)
+        explainer = AlertExplainer(
+            Explainer(engine.catalog, words, settings.worker.reasons_max),
+            settings.worker.explain_budget_ms,
+            metrics,
+        )
+        self._server = Server(pipeline, self._publisher, feature_log, metrics, explainer)
         self._server.begin(pipeline, run_of(ends.source.emit_from))
         self._reloads = Reloads(self._server, metrics, watches)
         self._labels: LabelFeed | None = None
@@ -121,6 +130,11 @@ class Worker:
     def pipeline(self) -> Pipeline:
         """Return the pipeline of the current state."""
         return self._server.pipeline
+
+    @property
+    def explainer(self) -> AlertExplainer:
+        """Return what explains the alerts."""
+        return self._server.explainer
 
     @property
     def ready(self) -> bool:

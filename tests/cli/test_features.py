@@ -64,7 +64,7 @@ def test_a_feature_is_explained_to_a_person(config: Path) -> None:
     assert 'in the last 24h with channel = "online" and amount >= 100' in ended.out
     assert "NaN    no transaction in the window" in ended.out
     assert "does not fulfil the filter" in ended.out
-    assert 'value 0.666667: 67 % of this card\'s transactions in 24h had channel = "online"' in ended.out
+    assert 'value 0.666667: 67 % of this card\'s transactions in 24 h had channel = "online"' in ended.out
     declared = ended.out[ended.out.index("[[features]]") : ended.out.index("For example")]
     assert tomllib.loads(declared) == {
         "features": [
@@ -92,7 +92,9 @@ def test_a_feature_is_explained_to_a_machine(config: Path) -> None:
     }  # fmt: skip
     example = told["example"]
     assert example["value"] == 0.5
-    assert example["in_words"] == "50 % of this merchant's transactions in 30d, as known 7d later, were fraud"
+    assert (
+        example["in_words"] == "50 % of this merchant's transactions in 30 d, as known 7 d later, were fraud"
+    )
     assert [set(row) for row in example["transactions"]] == [{"event_time", "merchant_id", "note"}] * 4
 
 

@@ -56,3 +56,17 @@ def shapley(tree: Tree, x: list[float]) -> list[float]:
                 with_it = expected(tree, x, {*known, feature})
                 values[feature] += weight * (with_it - expected(tree, x, set(known)))
     return [*values, expected(tree, x, set())]
+
+
+def along_the_path(tree: Tree, x: list[float]) -> list[float]:
+    """Return what the splits of each feature on a row's path change and, last, the value with none known."""
+    values = [0.0] * len(x)
+    node, now = 0, expected(tree, x, set())
+    values.append(now)
+    while node >= 0 and len(tree.value) > 1:
+        feature = int(tree.feature[node])
+        node = int((tree.left if passes_left(tree, node, x[feature]) else tree.right)[node])
+        then = expected(tree, x, set(), node)
+        values[feature] += then - now
+        now = then
+    return values

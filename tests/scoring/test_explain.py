@@ -1,19 +1,29 @@
-"""An explanation adds up, names the features that raised the score, and hides nothing in its rest."""
+"""An explanation adds up, by features and by groups, names what raised the score, and hides nothing in its rest."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from fraudstream.batch import Float64
+from fraudstream.batch import Float64, Int64
 from fraudstream.features import build_catalog
 from fraudstream.registry import Registry
 from fraudstream.registry.bundle import read_golden
 from fraudstream.scoring import Model
-from fraudstream.scoring.explain import explain
+from fraudstream.scoring.explain import Explainer, Explanation, Rows
+from fraudstream.scoring.groups import group_of
+from fraudstream.words import read_words
 from tests.worlds import TinyWorld
 
 Scored = tuple[Model, Float64]
+
+
+def explain(
+    model: Model, X: Float64, rows: Int64, reasons_max: int, by_path: bool = False, language: str = "en"
+) -> list[Explanation]:
+    explainer = Explainer(model.catalog, read_words(language), reasons_max)
+    given = Rows(X[rows], np.zeros(len(rows), np.uint8), ["EUR"] * len(rows))
+    return explainer.explain(model, given, by_path)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +43,33 @@ def test_base_reasons_and_rest_add_up_to_the_raw_score(scored: Scored, reasons_m
     added = [why.base + why.rest + sum(reason.contribution for reason in why.reasons) for why in told]
     assert added == pytest.approx(model.raw_scores(X), abs=1e-9)
     assert max(len(why.reasons) for why in told) <= reasons_max
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+def test_base_and_groups_add_up_to_the_raw_score_and_say_how_they_were_found(
+    scored: Scored, by_path: bool
+) -> None:
+    model, X = scored
+    told = explain(model, X, np.arange(len(X)), 5, by_path)
+    added = [why.base + sum(group.contribution for group in why.groups) for why in told]
+    assert added == pytest.approx(model.raw_scores(X), abs=1e-9)
+    assert {why.method for why in told} == {"path" if by_path else "treeshap"}
+    for why in told:
+        sums = [group.contribution for group in why.groups]
+        assert sums == sorted(sums, reverse=True)
+        assert {reason.group for reason in why.reasons} <= {group.name for group in why.groups}
+
+
+def test_a_groups_sum_is_that_of_all_its_features_listed_or_not(scored: Scored) -> None:
+    model, X = scored
+    event, named = model.catalog.event, {feature.name: feature for feature in model.catalog.features}
+    groups = [group_of(named[name], event) for name in model.parts.feature_names]
+    for row, why in enumerate(explain(model, X, np.arange(len(X)), 1)):
+        parts = model.contributions(X[row : row + 1])[0][:-1].tolist()
+        for group in why.groups:
+            own = [part for part, its in zip(parts, groups, strict=True) if its == group.name]
+            assert group.contribution == pytest.approx(sum(own), abs=1e-12)
+        assert {group.name for group in why.groups} == set(groups)
 
 
 def test_the_reasons_are_the_strongest_of_those_that_raise_the_score(scored: Scored) -> None:

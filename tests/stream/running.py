@@ -33,7 +33,7 @@ class Running:
     """One worker and both its ends.
 
     Attributes:
-        settings: dead letters never stop it, unless they are set to.
+        settings: dead letters never stop it, and there is time for every explanation, unless they say otherwise.
     """
 
     settings: Settings
@@ -113,7 +113,8 @@ def start(
     Args:
         watch: let it take other models.
     """
-    settings = world.settings_with(**{"worker__dead_letter_rate_max": 1.0, **overrides})
+    patient = {"worker__dead_letter_rate_max": 1.0, "worker__explain_budget_ms": 60_000}
+    settings = world.settings_with(**{**patient, **overrides})
     catalog = build_catalog(settings.features, settings.event)
     _, parts = Registry(Path(settings.model.registry), settings.model.name).read(settings.model.version)
     model = Model(parts, catalog)

@@ -121,6 +121,34 @@ def test_the_reasons_of_an_alert_add_up_to_its_raw_score(uninterrupted: Running)
         assert 1 <= len(contributions) <= 5
         assert min(contributions) > 0
         assert all(reason.text for reason in alert.reasons)
+        grouped = alert.base + sum(group.contribution for group in alert.groups)
+        assert grouped == pytest.approx(alert.raw_score, abs=1e-9)
+        assert alert.language == "en"
+
+
+def test_alerts_are_explained_by_path_beyond_the_budget_and_say_so(tiny_world: TinyWorld) -> None:
+    rows = as_messages(tiny_world.rows[:600])
+    exact = start(tiny_world, rows).to_the_end()
+    quick = start(tiny_world, rows, worker__explain_budget_ms=0).to_the_end()
+    shed = start(tiny_world, rows)
+    shed.worker.explainer.by_path = True
+    for run, method in ((exact, "treeshap"), (quick, "path"), (shed.to_the_end(), "path")):
+        alerts = run.alerts()
+        assert {alert.method for alert in alerts} == {method}
+        assert run.metrics.alerts_explained.labels(method)._value.get() == len(alerts) > 20
+        for alert in alerts:
+            added = alert.base + alert.rest + sum(reason.contribution for reason in alert.reasons)
+            assert added == pytest.approx(alert.raw_score, abs=1e-9)
+            assert alert.base + sum(g.contribution for g in alert.groups) == pytest.approx(alert.raw_score)
+    assert [d.score for d in quick.decisions()] == [d.score for d in exact.decisions()]
+
+
+def test_reasons_are_said_in_the_language_that_is_set(tiny_world: TinyWorld) -> None:
+    alerts = (
+        start(tiny_world, as_messages(tiny_world.rows[:600]), alerts__language="fr").to_the_end().alerts()
+    )
+    assert {alert.language for alert in alerts} == {"fr"}
+    assert "carte" in " ".join(reason.text for alert in alerts for reason in alert.reasons)
 
 
 @pytest.mark.parametrize("reasons_max", [1, 50])
