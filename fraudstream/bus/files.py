@@ -135,7 +135,8 @@ def read_table(path: Path, columns: dict[str, pa.DataType]) -> pa.Table:
     tables = []
     for file in data_files(path):
         if file.suffix in _PARQUET:
-            table = _opened(file).read()
+            opened = _opened(file)
+            table = opened.read([name for name in columns if name in opened.schema_arrow.names])
         else:
             import pyarrow.json as pj  # loads a thread pool that Parquet users never need
 

@@ -1,4 +1,4 @@
-"""Commands that work on files: simulate, train, replay."""
+"""Commands that work on files: simulate, train, replay, calibration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fraudstream.cli.options import AsJson, Brokers, Config, instant, print_json, progress, settings_from
+from fraudstream.cli.options import AsJson, Brokers, Config, instant, out, print_json, progress, settings_from
 from fraudstream.errors import ConfigError
 
 
@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     app.command("simulate")(simulate)
     app.command("train")(train)
     app.command("replay")(replay)
+    app.command("calibration")(calibration)
 
 
 def simulate(
@@ -161,3 +162,35 @@ def replay(
     print(f"{counts} -> {to}")
     for example in result["rejected_examples"][:10]:
         typer.echo(f"rejected: {example}", err=True)
+
+
+def calibration(
+    scored: Annotated[Path, typer.Option(help="What `fraudstream replay` wrote.")],
+    labels: Annotated[Path, typer.Option(help="Parquet or NDJSON files of labels with known_at (Unix ms).")],
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge as if it were this instant (ISO 8601); default: now, or when all is mature."
+        ),
+    ] = None,
+    rate: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="A promised false-positive rate, 0.001 for 0.1 %; may be repeated. Default: 0.1, 0.5, 1 %."
+        ),
+    ] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare promised false-positive rates and probabilities with what happened, week by week."""
+    from fraudstream.console.promises import print_promises
+    from fraudstream.training.promised import PROMISED, promises_of_files
+
+    settings = settings_from(config)
+    as_of_ms = None if as_of is None else instant(as_of, "--as-of")
+    with progress() as advance:
+        result = promises_of_files(settings, scored, labels, as_of_ms, rate or PROMISED, advance)
+    if as_json:
+        print_json(result)
+    else:
+        print_promises(result, out())

@@ -236,19 +236,21 @@ def bind(parts: ModelParts, catalog: Catalog) -> Int64:
 
 
 def points_knots(legitimate_raw: Float64) -> Knots:
-    """Tie risk points to the false-positive rate among these legitimate transactions' raw scores.
+    """Tie risk points to the false-positive rate, by these n legitimate transactions' raw scores.
 
-    A threshold stands just above the score that one more transaction would let through, so the promised rate
-    is never exceeded on these rows. Rates finer than one in the number of rows stand above all of them, in
-    the straight line of the last two supported ones.
+    A threshold stands just above the k-th highest, k = rate * (n + 1) rounded down, so that k - 1 of them reach it. A
+    further transaction like these reaches it with probability k / (n + 1) at most: on average the promised rate is
+    not exceeded. A rate below 1 / (n + 1) stands above all rows, in the straight line of the last two that are not.
+
+    Source: split conformal prediction; Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World" (2005).
     """
     descending = np.sort(legitimate_raw)[::-1]
     n = len(descending)
     x, y = [float(descending[-1])], [0.0]
     for points, rate in POINTS_FPR:
-        passed = int(rate * n)
-        if passed >= 1 or len(x) < 3:
-            threshold = float(np.nextafter(descending[min(passed, n - 1)], np.inf))
+        place = highest_of(rate, n)
+        if place >= 1 or len(x) < 3:
+            threshold = float(np.nextafter(descending[max(place, 1) - 1], np.inf))
         else:
             slope = (x[-1] - x[-2]) / (y[-1] - y[-2])
             above_all = float(np.nextafter(descending[0], np.inf))
@@ -258,3 +260,8 @@ def points_knots(legitimate_raw: Float64) -> Knots:
     x.append(x[-1] + max(x[-1] - x[-2], 1.0))
     y.append(1000.0)
     return Knots(x, y)
+
+
+def highest_of(rate: float, n: int) -> int:
+    """Return which of n scores, counted from the highest, a threshold for this rate stands just above; 0: none."""
+    return int(rate * (n + 1) + 1e-9)

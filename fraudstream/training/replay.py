@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from fraudstream.batch import Int64, TransactionBatch
 from fraudstream.bus.files import Labels, RejectedRow, count_rows, read_transactions
 from fraudstream.decode import Decoder
+from fraudstream.event import EventType
 from fraudstream.features import FeatureEngine, Observed
 from fraudstream.features.engine import FLAG_REPEATED
 from fraudstream.features.repeats import Recognised
@@ -27,6 +28,7 @@ from fraudstream.settings import BEFORE_ALL_MS
 
 Advance = Callable[[str, int, int | None], None]  # what, how many more, of how many
 EXAMPLES_MAX = 100
+ENTITY_COLUMN = "entity_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,11 @@ def _repeated(scored: Scored) -> Any:
     return (scored.flag_bits & FLAG_REPEATED) != 0
 
 
+def entity_columns(event: EventType) -> dict[str, str]:
+    """Return the columns that name entities, with their fields; a pair has none, its parts do."""
+    return {ENTITY_COLUMN + n: field for n, field in event.entities.items() if isinstance(field, str)}
+
+
 def _said(challenger: Model, scored: Scored, pipeline: Pipeline) -> list[pa.Array]:
     """Return the challenger's columns; null where a first decision was recalled, and no features were scored."""
     said = pipeline.scored_by(challenger, scored.batch, Observed(scored.X, scored.flag_bits))
@@ -207,6 +214,7 @@ def _schema(pipeline: Pipeline, with_features: bool, challenged: bool) -> pa.Sch
         ("repeated", pa.bool_()),
         ("rule", pa.string()),
         ("expected_loss", pa.float64()),
+        *((name, pa.string()) for name in entity_columns(pipeline.policy.event)),
     ]
     if challenged:
         columns += [
@@ -227,6 +235,7 @@ def _table(
     policy = pipeline.policy
     outcomes, rules = policy.names, policy.texts
     decided = scored.decided[rows].tolist()
+    entities = entity_columns(policy.event).values()
     columns = [
         [scored.batch.ids[row] for row in rows.tolist()],
         scored.batch.time_ms[rows],
@@ -237,6 +246,7 @@ def _table(
         _repeated(scored)[rows],
         [rules[i] for i in decided],
         expected_loss(scored.batch, scored.probability, policy.event)[rows],
+        *([scored.batch.texts[field][row] for row in rows.tolist()] for field in entities),
         *(column.take(pa.array(rows)) for column in said),
         *scored.X[rows].T,
     ]

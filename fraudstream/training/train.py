@@ -19,7 +19,8 @@ from fraudstream.clock import iso
 from fraudstream.errors import ModelError
 from fraudstream.features import Catalog
 from fraudstream.registry.bundle import Golden
-from fraudstream.scoring.model import POINTS_FPR, Knots, ModelParts, points_knots
+from fraudstream.scoring.model import POINTS_FPR, Knots, ModelParts, highest_of, points_knots
+from fraudstream.scoring.promises import wilson
 from fraudstream.scoring.quality import quality
 from fraudstream.settings import TrainingSettings
 from fraudstream.training.dataset import Dataset
@@ -99,6 +100,7 @@ def train(
         "frauds": {"training": int(training.fraud.sum()), "validation": int(validation.fraud.sum())},
         "rejected_rows": data.rejected,
         "trees": booster.num_trees(),
+        "thresholds": _thresholds(parts.points, raw[~validation.fraud]),
         "parameters": _parameters(settings),
     }
     return Trained(parts, about, metrics, golden, _report(booster, parts, metrics, about))
@@ -160,6 +162,27 @@ def _fit(
     )
 
 
+def _thresholds(points: Knots, legitimate_raw: Float64) -> list[dict[str, Any]]:
+    """Return what stands behind each of the risk points: how many legitimate validation transactions reach it.
+
+    `low` and `high` are the 95 % interval of the rate on transactions like these, as if each were independent.
+    """
+    score_of, n = dict(zip(points.y, points.x, strict=True)), len(legitimate_raw)
+    found = []
+    for value, rate in POINTS_FPR:
+        reached = int((legitimate_raw >= score_of[float(value)]).sum())
+        low, high = wilson(reached, n)
+        row = {
+            "points": value,
+            "rate": rate,
+            "raw_score": score_of[float(value)],
+            "reached": reached,
+            "of": n,
+        }
+        found.append(row | {"low": low, "high": high, "extrapolated": highest_of(rate, n) < 1})
+    return found
+
+
 def _golden(parts: ModelParts, X: Float64) -> Golden:
     """Score the rows with the model as it will be loaded, from its text."""
     loaded = lgb.Booster(model_str=parts.booster_text)
@@ -184,11 +207,15 @@ def _report(
         "",
         "## Risk points",
         "",
-        "| points | false-positive rate | raw score from |",
-        "| --- | --- | --- |",
+        "| points | false-positive rate | raw score from | legitimate that reach it | 95 % interval of the rate |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    thresholds = dict(zip(parts.points.y, parts.points.x, strict=True))
-    lines += [f"| {p} | {rate:.2%} | {thresholds[float(p)]:.4f} |" for p, rate in POINTS_FPR]
+    lines += [
+        f"| {row['points']} | {row['rate']:.2%} | {row['raw_score']:.4f} | "
+        + ("extrapolated" if row["extrapolated"] else f"{row['reached']:,} of {row['of']:,}")
+        + f" | {row['low']:.3%} to {row['high']:.3%} |"
+        for row in about["thresholds"]
+    ]
     lines += ["", "## Features by gain", "", "| feature | share |", "| --- | --- |"]
     lines += [f"| {name} | {gain / total:.1%} |" for gain, name in gains[:25]]
     lines += ["", "## Training", "", "```json", json.dumps(about, indent=1), "```", ""]

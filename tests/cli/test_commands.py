@@ -253,7 +253,7 @@ def test_a_replay_writes_a_row_a_transaction(tiny_world: TinyWorld, tmp_path: Pa
     table = pq.read_table(tmp_path / "plain.parquet")
     assert table.column_names == [
         "transaction_id", "event_time_ms", "score", "risk_points", "outcome", "raw_score", "repeated",
-            "rule", "expected_loss",
+            "rule", "expected_loss", "entity_card", "entity_merchant", "entity_device",
     ]  # fmt: skip
     assert not any(table["repeated"].to_pylist())
     assert table["transaction_id"].to_pylist() == [row["transaction_id"] for row in tiny_world.rows]
@@ -448,3 +448,36 @@ def test_the_version_is_a_version() -> None:
     from fraudstream import __version__
 
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.\w+)?", __version__)
+
+
+def test_promises_are_compared_with_what_happened(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    to = tmp_path / "scored.parquet"
+    labels = ("--labels", tiny_world.labels)
+    replayed = fraudstream(
+        "replay", "-c", tiny_world.config, "--transactions", tiny_world.live, *labels, "--to", to
+    )
+    assert replayed.code == 0
+    arguments = (
+        "calibration",
+        "-c",
+        tiny_world.config,
+        "--scored",
+        to,
+        *labels,
+        "--rate",
+        "0.1",
+        "--rate",
+        "0.01",
+    )
+    ended = fraudstream(*arguments, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    found = ended.last_object()
+    assert found["all"]["mature"] == len(tiny_world.rows)
+    assert [each["promised"] for each in found["all"]["false_positives"]] == [0.1, 0.01]
+    shown = fraudstream(*arguments)
+    assert shown.code == 0
+    assert "10 % promised" in shown.out
+    assert f"{len(tiny_world.rows):,} of {len(tiny_world.rows):,} transactions" in shown.out
+    early = fraudstream(*arguments, "--as-of", "2024-02-14")
+    assert early.code == 2
+    assert "labels.maturity" in early.one_line()
