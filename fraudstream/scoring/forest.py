@@ -1,17 +1,20 @@
 """LightGBM's trees, compiled: the same bits as `Booster.predict(raw_score=True)`, several times faster.
 
-Every inner node of a tree has a bit mask that clears the leaves it cuts off when a row goes right; the lowest bit
-left after all nodes is the row's leaf. Every kind of split is made one: the row goes left where a *column* is not
-above the node's threshold. A column is a feature whose missing values were put where they shall go (NaN, which is not
-below anything, or below everything), or 0 and 1 for what a categorical split sends left and right. Eight rows are a
-vector and up to four vectors go side by side, so that a node is a compare and an AND without a branch. A single row
-costs as much as eight.
+Every kind of split is one comparison (`columns`). Rows are scored eight at a time, or each by itself:
+
+- Eight rows are a vector and up to four vectors go side by side. Every inner node of a tree has a bit mask that
+  clears the leaves it cuts off when a row goes right; the lowest bit left after all nodes is the row's leaf. A node
+  is a compare and an AND without a branch.
+- A row by itself goes down eight trees at once, without a branch either: children stand side by side, the right one
+  first, and a leaf leads to itself. A step waits for three loads, one after the other, and those of eight trees wait
+  together.
 
 It knows trees of at most 64 leaves with constant leaves. Anything else raises `NotCompilable`, and LightGBM itself
 scores.
 
 Source: Lucchese et al., "QuickScorer: a fast algorithm to rank documents with additive ensembles of
-regression trees" (2015), without its ordering of nodes by threshold.
+regression trees" (2015), without its ordering of nodes by threshold; Asadi et al., "Runtime optimizations for
+tree-based machine learning models" (2014) for the interleaved descent.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import numpy.typing as npt
 
 from fraudstream.batch import Float64, Int64, UInt64
 from fraudstream.compiled import compiled
+from fraudstream.scoring.columns import FEATURE, Columns, value_of
 from fraudstream.scoring.lanes import (
     LANES,
     VECTOR_BYTES,
@@ -34,30 +38,16 @@ from fraudstream.scoring.lanes import (
     spread,
     store,
 )
-from fraudstream.scoring.trees import (
-    CATEGORICAL,
-    DEFAULT_LEFT,
-    MISSING_NAN,
-    MISSING_NONE,
-    MISSING_ZERO,
-    ZERO_THRESHOLD,
-    NotCompilable,
-    Tree,
-    Trees,
-    has_bit,
-)
+from fraudstream.scoring.trees import NotCompilable, Tree, Trees
 
 LEAVES_MAX = 64
 BLOCKS = 8  # of LANES rows each: a tree's nodes are used for all of them while they are in the cache
 
-# Columns of `columns`: the feature, what becomes of its missing values, a categorical split's bits in `words`.
-_FEATURE, _RULE, _FIRST_WORD, _END_WORD = range(4)
-# Rules: NaN is 0; NaN goes left or right; NaN and 0 go left or right; a category goes as the bits say.
-_NAN_IS_ZERO, _NAN_LEFT, _NAN_RIGHT, _ZERO_LEFT, _ZERO_RIGHT, _IN_WORDS = range(6)
-_RULES = {
-    (MISSING_NONE, False): _NAN_IS_ZERO, (MISSING_NONE, True): _NAN_IS_ZERO, (MISSING_NAN, False): _NAN_RIGHT,
-    (MISSING_NAN, True): _NAN_LEFT, (MISSING_ZERO, False): _ZERO_RIGHT, (MISSING_ZERO, True): _ZERO_LEFT,
-}  # fmt: skip
+ABREAST = 8  # trees that a row goes down at once; 16 and 32 are slower
+NODES_A_DESCENT = 10  # of a tree, looked at for eight rows, take as long as the descent of one row
+
+_STEP = np.dtype([("limit", np.float64), ("column", np.uint32), ("right", np.uint32)])
+_AT_A_LEAF = -1  # column of leaves, until it is known how many columns there are
 
 _ONES = 0xFFFFFFFFFFFFFFFF
 
@@ -68,24 +58,34 @@ class Forest:
 
     Attributes:
         features: of the model.
+        columns, words: what nodes look at, see `Columns.tables`.
         first_node: [trees + 1] where a tree's nodes begin.
-        column, threshold, keep: of each node; `keep` has the bits of the leaves that stay when a row goes right.
+        column, threshold, keep: of each inner node; `keep` has the bits of the leaves that stay when a row goes
+            right.
         leaf: [trees, LEAVES_MAX] leaf values from left to right.
-        columns: [columns, 4] feature, rule, first and end word of a categorical split's bits.
-        words: those bits, 32 categories each.
+        steps: all nodes for the descent: `limit`, up to which a row goes left, `column`, and the `right` child,
+            behind which the left one stands. A leaf's limit is its value; its column, behind all others, is NaN.
+        roots: [trees, up to a multiple of ABREAST] first steps; what stands behind the last tree adds -0.0, which
+            changes nothing.
+        alone_max: so many rows are faster one after the other than together.
     """
 
     features: int
+    columns: Int64
+    words: npt.NDArray[np.uint32]
     first_node: Int64
     column: Int64
     threshold: Float64
     keep: UInt64
     leaf: Float64
-    columns: Int64
-    words: npt.NDArray[np.uint32]
+    steps: npt.NDArray[np.void]
+    roots: Int64
+    alone_max: int
 
     def raw_scores(self, X: Float64) -> Float64:
         """Return the raw scores of the model's own columns, [n]."""
+        if len(X) <= self.alone_max:
+            return self.descend(X)
         scores = aligned(-(-len(X) // LANES) * LANES)
         lanes = aligned(len(self.columns), BLOCKS, LANES)
         _score(
@@ -93,6 +93,11 @@ class Forest:
             scores,
         )  # fmt: skip
         return scores[: len(X)]
+
+    def descend(self, X: Float64) -> Float64:
+        """Return the same scores, each row by itself, however many there are."""
+        scores: Float64 = _descend(X, self.columns, self.words, self.steps, self.roots)
+        return scores
 
 
 def compile_forest(trees: Trees) -> Forest:
@@ -102,22 +107,30 @@ def compile_forest(trees: Trees) -> Forest:
         NotCompilable: a tree has more than LEAVES_MAX leaves.
     """
     builder = _Builder()
-    first, leaves = [0], []
+    first, leaves, roots = [0], [], []
     for tree in trees.trees:
         if len(tree.value) > LEAVES_MAX:
             raise NotCompilable(f"a tree has more than {LEAVES_MAX} leaves")
+        roots.append(len(builder.steps))
         leaves.append(builder.add(tree))
         first.append(len(builder.nodes))
     column, threshold, keep = zip(*builder.nodes, strict=True) if builder.nodes else ((), (), ())
+    columns, words = builder.columns.tables()
     return Forest(
         features=trees.features,
+        columns=columns,
+        words=words,
         first_node=np.array(first, np.int64),
         column=np.array(column, np.int64),
         threshold=np.array(threshold, np.float64),
         keep=np.array(keep, np.uint64),
         leaf=np.array(leaves, np.float64).reshape(len(leaves), LEAVES_MAX),
-        columns=np.array(list(builder.columns), np.int64).reshape(-1, 4),
-        words=np.array([*builder.words, 0], np.uint32),
+        steps=np.array(
+            [(limit, len(columns) if at == _AT_A_LEAF else at, right) for limit, at, right in builder.steps],
+            _STEP,
+        ),
+        roots=np.array([*roots, *[0] * (-len(roots) % ABREAST)], np.int64),
+        alone_max=max(1, len(builder.nodes) // (NODES_A_DESCENT * max(len(roots), 1))),
     )
 
 
@@ -125,60 +138,56 @@ class _Builder:
     """Collects the nodes of all trees, and the columns that they look at."""
 
     def __init__(self) -> None:
+        self.columns = Columns()
         self.nodes: list[tuple[int, float, int]] = []
-        self.columns: dict[tuple[int, int, int, int], int] = {}
-        self.words: list[int] = []
+        self.steps: list[tuple[float, int, int]] = [(-0.0, _AT_A_LEAF, 0)]
 
     def add(self, tree: Tree) -> list[float]:
         """Append a tree's nodes; return its leaf values in the order from left to right, padded."""
         ordered: list[float] = []
-        self._walk(tree, 0 if len(tree.value) > 1 else ~0, ordered)
+        self._walk(tree, 0 if len(tree.value) > 1 else ~0, self._room(1), ordered)
         return ordered + [0.0] * (LEAVES_MAX - len(ordered))
 
-    def _walk(self, tree: Tree, node: int, ordered: list[float]) -> int:
-        """Append what hangs below a node; return the bits of its leaves."""
+    def _room(self, steps: int) -> int:
+        """Append steps to be set; return the place of the first."""
+        self.steps += [(0.0, 0, 0)] * steps
+        return len(self.steps) - steps
+
+    def _walk(self, tree: Tree, node: int, place: int, ordered: list[float]) -> int:
+        """Append what hangs below a node, whose own step has its place; return the bits of its leaves."""
         if node < 0:
             ordered.append(float(tree.value[~node]))
+            self.steps[place] = ordered[-1], _AT_A_LEAF, place
             return 1 << (len(ordered) - 1)
-        left = self._walk(tree, int(tree.left[node]), ordered)
-        column, threshold = self._column(tree, node)
-        self.nodes.append((column, threshold, _ONES & ~left))
-        return left | self._walk(tree, int(tree.right[node]), ordered)
-
-    def _column(self, tree: Tree, node: int) -> tuple[int, float]:
-        """Return the column that a node looks at, and up to which value a row goes left."""
-        feature, kind, threshold = int(tree.feature[node]), int(tree.kind[node]), float(tree.threshold[node])
-        if kind & CATEGORICAL:
-            first, end = tree.first_word[int(threshold) : int(threshold) + 2].tolist()
-            begin = len(self.words)
-            self.words += tree.words[first:end].tolist()
-            wanted = (feature, _IN_WORDS, begin, len(self.words))
-            threshold = 0.5
-        else:
-            wanted = (feature, _RULES[(kind >> 2) & 3, bool(kind & DEFAULT_LEFT)], 0, 0)
-        return self.columns.setdefault(wanted, len(self.columns)), threshold
+        column, threshold = self.columns.of(tree, node)
+        right = self._room(2)
+        self.steps[place] = threshold, column, right
+        bits = self._walk(tree, int(tree.left[node]), right + 1, ordered)
+        self.nodes.append((column, threshold, _ONES & ~bits))
+        return bits | self._walk(tree, int(tree.right[node]), right, ordered)
 
 
 @compiled
-def _value_of(value, column, columns, words):  # type: ignore[no-untyped-def]
-    """Return what a column has for a value of its feature."""
-    rule = columns[column, _RULE]
-    if abs(value) <= ZERO_THRESHOLD:
-        value = 0.0
-    if rule == _IN_WORDS:
-        goes_left = has_bit(words, columns[column, _FIRST_WORD], columns[column, _END_WORD], value)
-        return 0.0 if goes_left else 1.0
-    if np.isnan(value):
-        if rule == _NAN_LEFT:
-            return -np.inf
-        if rule == _NAN_RIGHT:
-            return value
-        value = 0.0
-    if value == 0.0 and rule == _ZERO_LEFT:
-        return -np.inf
-    if value == 0.0 and rule == _ZERO_RIGHT:
-        return np.nan
-    return value
+def _descend(X, columns, words, steps, roots):  # type: ignore[no-untyped-def]
+    """Return the scores of rows, one after the other, trees added in their order, as LightGBM does."""
+    values, at, scores = np.empty(len(columns) + 1), np.empty(ABREAST, np.int64), np.zeros(len(X))
+    values[-1] = np.nan  # not below any limit
+    for row in range(len(X)):
+        for c in range(len(columns)):
+            values[c] = value_of(X[row, columns[c, FEATURE]], c, columns, words)
+        for begin in range(0, len(roots), ABREAST):
+            at[:] = roots[begin : begin + ABREAST]
+            moved = 1
+            while moved != 0:
+                moved = 0
+                for k in range(ABREAST):
+                    step = steps[at[k]]
+                    to = np.int64(step.right) + (values[step.column] <= step.limit)
+                    moved |= to ^ at[k]
+                    at[k] = to
+            for k in range(ABREAST):
+                scores[row] += steps[at[k]].limit
+    return scores
 
 
 @compiled
@@ -194,8 +203,8 @@ def _score(X, columns, words, lanes, first_node, column, threshold, keep, leaf, 
         rows = min(BLOCKS * LANES, len(X) - start)
         for c in range(len(columns)):
             for r in range(rows):
-                lanes[c, r // LANES, r % LANES] = _value_of(
-                    X[start + r, columns[c, _FEATURE]], c, columns, words
+                lanes[c, r // LANES, r % LANES] = value_of(
+                    X[start + r, columns[c, FEATURE]], c, columns, words
                 )
         blocks, scores_at = (rows + LANES - 1) // LANES, scores.ctypes.data + 8 * start
         for block in range(blocks):

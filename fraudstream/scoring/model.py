@@ -179,7 +179,8 @@ def _compiled_forest(trees: Trees, booster: Any) -> tuple[Forest | None, str]:
     except NotCompilable as reason:
         return None, str(reason)
     X = trees.probes(PROBE_ROWS)
-    differing = int((forest.raw_scores(X) != booster.predict(X, raw_score=True, num_threads=1)).sum())
+    expected = booster.predict(X, raw_score=True, num_threads=1)
+    differing = int(((forest.raw_scores(X) != expected) | (forest.descend(X) != expected)).sum())
     return (None, f"{differing} of {PROBE_ROWS} probe rows score otherwise") if differing else (forest, "")
 
 

@@ -30,7 +30,7 @@ def bits(values: Float64) -> list[int]:
     seed=st.integers(0, 10_000),
     leaves=st.sampled_from([2, 3, 16, 31, 63, 64]),
     missing=st.sampled_from([0.0, 0.2]),
-    rows=st.sampled_from([0, 1, 7, 8, 9, 31, 32, 33, 63, 64, 65, 200]),
+    rows=st.sampled_from([0, 1, 2, 3, 7, 8, 9, 31, 32, 33, 63, 64, 65, 200]),
     kind=st.sampled_from(KINDS),
 )
 @settings(max_examples=40)
@@ -43,6 +43,7 @@ def test_scores_have_the_same_bits_as_lightgbms(
     for chosen in (X[:rows], trees.probes(max(rows, 1), seed)):
         expected = booster.predict(chosen, raw_score=True) if len(chosen) else np.empty(0)
         assert bits(forest.raw_scores(chosen)) == bits(np.asarray(expected, np.float64))
+        assert bits(forest.descend(chosen)) == bits(np.asarray(expected, np.float64))
 
 
 def test_the_kinds_of_splits_are_all_there() -> None:
@@ -72,7 +73,7 @@ def test_infinite_values_go_where_lightgbm_sends_them() -> None:
     X[::3] = np.inf
     X[1::3] = -np.inf
     forest = compile_forest(read_trees(booster.model_to_string()))
-    assert bits(forest.raw_scores(X)) == bits(booster.predict(X, raw_score=True))
+    assert bits(forest.raw_scores(X)) == bits(booster.predict(X, raw_score=True)) == bits(forest.descend(X))
 
 
 def test_a_constant_tree_is_one_leaf() -> None:
