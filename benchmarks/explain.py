@@ -11,9 +11,7 @@ Both compute the same exact values, so that they are compared too: `largest_diff
 `largest_difference_of_sums` between a row's sum and its raw score.
 
 What is unfair: the compiled explanation works with tables that are made once (`table_bytes`, and `tables_ms` from
-trees that are read); LightGBM works with the model as it is. The tables of the larger model do not fit a core's own
-cache and are read whole for each row of a small call, so that other work on the machine slows calls of one and two
-rows twofold and more, and LightGBM hardly: read those two figures from a machine that does nothing else.
+trees that are read); LightGBM works with the model as it is.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from fraudstream.scoring.trees import (
     MISSING_NAN,
     MISSING_NONE,
     MISSING_ZERO,
+    WORD_BITS,
     ZERO_THRESHOLD,
     Tree,
-    has_bit,
 )
 
 FEATURE, _RULE, _FIRST_WORD, _END_WORD = range(4)
@@ -60,13 +60,24 @@ class Columns:
 
 
 @compiled
+def _has_bit(words, first, end, value):  # type: ignore[no-untyped-def]
+    """Tell whether a category's bit is set among words[first:end]; what is no category's number is in none."""
+    if not 0.0 <= value < WORD_BITS * (end - first):  # NaN is not, nor is anything below 0
+        return False
+    bit = np.int64(value)
+    return (words[first + bit // WORD_BITS] >> np.uint32(bit % WORD_BITS)) & np.uint32(1) != 0
+
+
+@compiled
 def value_of(value, column, columns, words):  # type: ignore[no-untyped-def]
     """Return what a column has for a value of its feature."""
     rule = columns[column, _RULE]
     if abs(value) <= ZERO_THRESHOLD:
         value = 0.0
     if rule == _IN_WORDS:
-        return 0.0 if has_bit(words, columns[column, _FIRST_WORD], columns[column, _END_WORD], value) else 1.0
+        return (
+            0.0 if _has_bit(words, columns[column, _FIRST_WORD], columns[column, _END_WORD], value) else 1.0
+        )
     if np.isnan(value):
         if rule == _NAN_LEFT:
             return -np.inf

@@ -1,15 +1,14 @@
 """Eight doubles as one value inside a kernel.
 
 numba leaves short loops scalar (measured, docs/decisions/0014), so that a kernel that works on a few numbers at once
-says so: `load`, `store` and `spread` move such values, `+`, `-`, `*` and `fused` work lane by lane, rounded as they
-are written. Addresses are plain integers, as in the feature kernels. LLVM splits what the machine has no vectors for.
+says so: `load`, `store` and `spread` move such values, `+`, `-`, `*`, `/` and `fused` work lane by lane, rounded as
+they are written. Addresses are plain integers, as in the feature kernels. LLVM splits what the machine has no vectors
+for.
 """
 
 from __future__ import annotations
 
-import math
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-from fraudstream.batch import Float64
+from fraudstream.compiled import compiled
 
 LANES = 8
 VECTOR_BYTES = 8 * LANES  # a cache line
@@ -58,12 +57,12 @@ class _BitsModel(models.PrimitiveModel):
 _VECTOR, _WORDS = Vector(), Bits()
 
 
-def aligned(*shape: int) -> Float64:
-    """Return an array that begins with a cache line: a vector that lies in two costs twice. Nothing in it is set."""
-    octets = 8 * math.prod(shape)
-    room = np.empty(octets + VECTOR_BYTES, np.uint8)
-    begin = -room.ctypes.data % VECTOR_BYTES
-    return room[begin : begin + octets].view(np.float64).reshape(shape)
+@compiled
+def aligned(count):  # type: ignore[no-untyped-def]
+    """Return so many doubles that begin with a cache line: a vector that lies in two costs twice. None is set."""
+    room = np.empty(count + LANES)
+    begin = -room.ctypes.data % VECTOR_BYTES // 8
+    return room[begin : begin + count]
 
 
 @intrinsic
@@ -104,33 +103,14 @@ def spread(typingctx: Any, scalar: Any) -> Any:
 
 
 @intrinsic
-def spread_at(typingctx: Any, address: Any) -> Any:
-    """Return the double at an address in all lanes."""
+def if_at_most(typingctx: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
+    """Return yes in the lanes where a is at most b, else no; NaN is not at most anything."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = builder.inttoptr(arguments[0], ir.DoubleType().as_pointer())
-        return _broadcast(builder, builder.load(pointer, align=8))
+        left, right, taken, otherwise = arguments
+        return builder.select(builder.fcmp_ordered("<=", left, right), taken, otherwise)
 
-    return _VECTOR(types.int64), codegen
-
-
-def _choice(condition: Callable[[Any, Any, Any], Any]) -> Any:
-    """Return an intrinsic (a, b, yes, no): yes in the lanes where a condition holds of a and b, else no."""
-
-    def choose(typingctx: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            left, right, taken, otherwise = arguments
-            return builder.select(condition(builder, left, right), taken, otherwise)
-
-        return _VECTOR(_VECTOR, _VECTOR, _VECTOR, _VECTOR), codegen
-
-    return intrinsic(choose)
-
-
-# A comparison with NaN is false, also that which `unless_above` denies.
-if_at_most = _choice(lambda builder, a, b: builder.fcmp_ordered("<=", a, b))
-unless_above = _choice(lambda builder, a, b: builder.fcmp_unordered("<=", a, b))
-if_equal = _choice(lambda builder, a, b: builder.fcmp_ordered("==", a, b))
+    return _VECTOR(_VECTOR, _VECTOR, _VECTOR, _VECTOR), codegen
 
 
 @intrinsic
@@ -204,3 +184,4 @@ def _operator(function: Any, name: str) -> None:
 _operator(operator.add, "fadd")
 _operator(operator.sub, "fsub")
 _operator(operator.mul, "fmul")
+_operator(operator.truediv, "fdiv")

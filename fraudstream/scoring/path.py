@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from fraudstream.batch import Float64, Int64
 from fraudstream.compiled import compiled
-from fraudstream.scoring.trees import CATEGORICAL, Tree, Trees, flush_zeros, goes_left
+from fraudstream.scoring.columns import FEATURE, Columns, value_of
+from fraudstream.scoring.trees import Tree, Trees
 
 # Columns of `links`; a child below 0 of `LEFT` means that the node is a leaf.
-FEATURE, KIND, LEFT, RIGHT, FIRST_WORD, END_WORD = range(6)
+COLUMN, LEFT, RIGHT = range(3)
 _LEAF = -1
 
 
@@ -30,18 +31,19 @@ class PathTables:
 
     Attributes:
         features: of the model; base: sum of the roots' expected scores.
+        columns, words: what nodes look at, see `Columns.tables`.
         roots: [trees] where each tree begins.
-        links: [nodes, 6]; threshold, expected: [nodes].
-        words: bits of the categorical splits.
+        links: [nodes, 3]; threshold, expected: [nodes].
     """
 
     features: int
     base: float
+    columns: Int64
+    words: npt.NDArray[np.uint32]
     roots: Int64
     links: Int64
     threshold: Float64
     expected: Float64
-    words: npt.NDArray[np.uint32]
 
     def contributions(self, X: Float64) -> Float64:
         """Return each feature's part of the raw score and, last, the base, for the model's columns.
@@ -54,8 +56,10 @@ class PathTables:
         """
         parts = np.zeros((len(X), self.features + 1))
         parts[:, -1] = self.base
-        flushed = np.ascontiguousarray(flush_zeros(X))
-        _walk(flushed, self.roots, self.links, self.threshold, self.expected, self.words, parts)
+        _walk(
+            np.ascontiguousarray(X), self.columns, self.words, self.roots, self.links, self.threshold, self.expected,
+            parts,
+        )  # fmt: skip
         return parts
 
 
@@ -64,27 +68,25 @@ def compile_paths(trees: Trees) -> PathTables:
     links: list[list[int]] = []
     threshold: list[float] = []
     expected: list[float] = []
-    roots, words_before, words = [], 0, [np.zeros(0, np.uint32)]
+    roots, collected = [], Columns()
     for tree in trees.trees:
         roots.append(len(links))
-        _append(tree, words_before, links, threshold, expected)
-        words.append(tree.words)
-        words_before += len(tree.words)
+        _append(tree, collected, links, threshold, expected)
     at = np.array(expected, np.float64)
     starts = np.array(roots, np.int64)
     return PathTables(
         trees.features,
         float(at[starts].sum()) if len(starts) else 0.0,
+        *collected.tables(),
         starts,
-        np.array(links, np.int64).reshape(-1, END_WORD + 1),
+        np.array(links, np.int64).reshape(-1, RIGHT + 1),
         np.array(threshold, np.float64),
         at,
-        np.concatenate([*words, np.zeros(1, np.uint32)]),
     )
 
 
 def _append(
-    tree: Tree, words_before: int, links: list[list[int]], threshold: list[float], expected: list[float]
+    tree: Tree, columns: Columns, links: list[list[int]], threshold: list[float], expected: list[float]
 ) -> None:
     """Append a tree's inner nodes, then its leaves."""
     first, inner = len(links), len(tree.feature) if len(tree.value) > 1 else 0
@@ -94,16 +96,12 @@ def _append(
         return first + (node if node >= 0 else inner + ~node)
 
     for node in range(inner):
-        kind, bits = int(tree.kind[node]), [0, 0]
-        if kind & CATEGORICAL:
-            at = int(tree.threshold[node])
-            bits = [words_before + int(word) for word in tree.first_word[at : at + 2]]
-        children = [place(int(child)) for child in (tree.left[node], tree.right[node])]
-        links.append([int(tree.feature[node]), kind, *children, *bits])
-        threshold.append(float(tree.threshold[node]))
+        column, limit = columns.of(tree, node)
+        links.append([column, *(place(int(child)) for child in (tree.left[node], tree.right[node]))])
+        threshold.append(limit)
         expected.append(means[node])
     for value in tree.value:
-        links.append([0, 0, _LEAF, _LEAF, 0, 0])
+        links.append([0, _LEAF, _LEAF])
         threshold.append(0.0)
         expected.append(float(value))
 
@@ -131,17 +129,17 @@ def _children_first(tree: Tree, inner: int) -> list[int]:
 
 
 @compiled
-def _walk(X, roots, links, threshold, expected, words, parts):  # type: ignore[no-untyped-def]
+def _walk(X, columns, words, roots, links, threshold, expected, parts):  # type: ignore[no-untyped-def]
     """Add each row's changes of the expected score to its features' parts; a tree for all rows."""
+    values = np.empty((len(X), len(columns)))
+    for row in range(len(X)):
+        for c in range(len(columns)):
+            values[row, c] = value_of(X[row, columns[c, FEATURE]], c, columns, words)
     for root in roots:
         for row in range(len(X)):
             node = root
             while links[node, LEFT] >= 0:
-                feature = links[node, FEATURE]
-                left = goes_left(
-                    X[row, feature], threshold[node], links[node, KIND], words,
-                    links[node, FIRST_WORD], links[node, END_WORD],
-                )  # fmt: skip
-                below = links[node, LEFT] if left else links[node, RIGHT]
-                parts[row, feature] += expected[below] - expected[node]
+                column = links[node, COLUMN]
+                below = links[node, LEFT if values[row, column] <= threshold[node] else RIGHT]
+                parts[row, columns[column, FEATURE]] += expected[below] - expected[node]
                 node = below

@@ -1,9 +1,9 @@
-"""LightGBM's trees as arrays, read from its model text, and which way a row goes at a node.
+"""LightGBM's trees as arrays, read from its model text.
 
 The text comes from a bundle whose hashes were checked. What the compiled forest and the compiled explanation do not
 know raises `NotCompilable`; LightGBM itself takes over, which knows everything.
 
-Source: LightGBM's own reader and `Tree::NumericalDecision`, `Tree::CategoricalDecision` (include/LightGBM/tree.h).
+Source: LightGBM's own reader (include/LightGBM/tree.h).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fraudstream.batch import Float64, Int64
-from fraudstream.compiled import compiled
 
 ZERO_THRESHOLD = float(np.float32(1e-35))  # LightGBM takes what is no larger for 0
 
@@ -114,35 +113,3 @@ def _read_tree(tree: dict[str, str]) -> Tree:
         first_word=ints("cat_boundaries"),
         words=np.array(tree.get("cat_threshold", "").split(), np.uint32),
     )
-
-
-def flush_zeros(X: Float64) -> Float64:
-    """Return X with 0 for what is no larger than ZERO_THRESHOLD: LightGBM sees it so before it looks at a tree."""
-    return np.where(np.abs(X) <= ZERO_THRESHOLD, 0.0, X)
-
-
-@compiled
-def has_bit(words, first, end, value):  # type: ignore[no-untyped-def]
-    """Tell whether a category's bit is set among words[first:end]; what is no category's number is in none."""
-    if not 0.0 <= value < WORD_BITS * (end - first):  # NaN is not, nor is anything below 0
-        return False
-    bit = np.int64(value)
-    return (words[first + bit // WORD_BITS] >> np.uint32(bit % WORD_BITS)) & np.uint32(1) != 0
-
-
-@compiled
-def goes_left(value, threshold, kind, words, first, end):  # type: ignore[no-untyped-def]
-    """Tell whether a row with this value goes left at a node, as LightGBM decides.
-
-    Args:
-        value: of a row behind `flush_zeros`.
-        first, end: of a categorical split's bits in `words`.
-    """
-    if kind & CATEGORICAL:
-        return has_bit(words, first, end, value)
-    missing = (kind >> 2) & 3
-    if np.isnan(value) and missing != MISSING_NAN:
-        value = 0.0
-    if (missing == MISSING_ZERO and value == 0.0) or (missing == MISSING_NAN and np.isnan(value)):
-        return kind & DEFAULT_LEFT != 0
-    return value <= threshold

@@ -1,8 +1,7 @@
-"""The walks of TreeSHAP: one row with a lane a quadrature point, or eight rows with a lane each; see `treeshap`.
+"""The walks of TreeSHAP, `rows_abreast` rows and LANES / `rows_abreast` quadrature points at once; see `treeshap`.
 
-Down a tree, each node gets the product of the factors from the root to it, at all points; a leaf's is multiplied by
-its value. Up again, each node gets the sum of the leaves below it. Both walks do the same arithmetic in the same
-order, so that what a row gets does not depend on whether others stand beside it.
+A lane is a row at a point. What a row gets does not depend on how many stand beside it: the same kernel works on all
+of them, and each feature's parts are added up by point modulo LANES first.
 """
 
 from __future__ import annotations
@@ -10,201 +9,138 @@ from __future__ import annotations
 import numpy as np
 
 from fraudstream.compiled import compiled
+from fraudstream.scoring.columns import FEATURE, value_of
 from fraudstream.scoring.lanes import (
     LANES,
     VECTOR_BYTES,
+    aligned,
     fused,
     if_at_most,
-    if_equal,
     load,
     spread,
-    spread_at,
     store,
-    unless_above,
-)
-from fraudstream.scoring.trees import (
-    CATEGORICAL,
-    DEFAULT_LEFT,
-    MISSING_NAN,
-    MISSING_ZERO,
-    goes_left,
-    has_bit,
 )
 
-# Columns of `reals`: cover of a node's edge, merged with those above of the same feature; an inner node's threshold;
-# a leaf's value, 1 for others.
-RATIO, THRESHOLD, VALUE = range(3)
-# Columns of `links`; nodes are numbered within their tree, in preorder, so that a left child follows its parent, and
-# an edge belongs to its lower end. The parent, the right child (0: a leaf), the nearest edge above with the same
-# feature (0: none); the feature that an inner node looks at, and the edge's; the kind of split, and where the bits
-# of a categorical one stand.
-PARENT, RIGHT, ABOVE, SPLIT, EDGE, KIND, FIRST_WORD, END_WORD = range(8)
+# An inner node. Nodes are numbered within their tree, in preorder, and the leaves behind them; an edge has the number
+# of its lower end. A ratio is the cover of an edge, merged with those above of the same feature: of both edges below
+# the node, and of the nearest above of its feature (number 0: there is none, and the ratio is 1).
+NODE = np.dtype(
+    [
+        ("threshold", np.float64), ("left_ratio", np.float64), ("right_ratio", np.float64),
+        ("above_ratio", np.float64), ("column", np.int32), ("feature", np.int32), ("left", np.int32),
+        ("right", np.int32), ("above", np.int32),
+    ],
+    align=True,
+)  # fmt: skip
 
 
 @compiled
-def _constants(rules, points):  # type: ignore[no-untyped-def]
-    """Return the addresses of the weights and of the points of a rule."""
-    weight = rules.ctypes.data + 16 * rules.shape[2] * (points - 1)
-    return weight, weight + 8 * rules.shape[2]
-
-
-@compiled
-def _kept(parent, n):  # type: ignore[no-untyped-def]
-    """Return what is kept at a parent: nothing of its product when its right child, the first, gives its sum."""
-    return spread(1.0 if n == parent + 1 else 0.0)
-
-
-@compiled
-def explain_by_points(X, tables, room, passed, sums):  # type: ignore[no-untyped-def]
-    """Add up sums [n, features, LANES] over all trees; the sum of a feature's lanes is its part.
+def explain(X, tables, rules, rows_abreast, parts):  # type: ignore[no-untyped-def]
+    """Fill parts [n, features]; a tree for all rows, so that it stays in the cache.
 
     Args:
-        room: [nodes, vectors, LANES] for the largest tree.
-        passed: [nodes] whether the row passes the tests of the edge's feature from the root to here.
+        rules: [points, 3, steps, LANES] weights, points t and 1 - t of the rules of each size.
     """
-    reals, links, first, points, factors, first_factor, rules, words = tables
-    room_at, room_bytes = room.ctypes.data, room.shape[1] * VECTOR_BYTES
+    columns, words, nodes, first, leaf, points = tables
+    points_abreast = LANES // rows_abreast
+    blocks, features = (len(X) + rows_abreast - 1) // rows_abreast, parts.shape[1]
+    values = aligned(blocks * len(columns) * LANES).reshape(blocks, len(columns), LANES)
+    for block in range(blocks):
+        for c in range(len(columns)):
+            for r in range(rows_abreast):
+                row = min(block * rows_abreast + r, len(X) - 1)
+                values[block, c, r::rows_abreast] = value_of(X[row, columns[c, FEATURE]], c, columns, words)
+    sums = aligned(blocks * features * rows_abreast * LANES).reshape(blocks, features, rows_abreast, LANES)
+    sums[:] = 0.0
+    slots, slot_bytes = 2 * np.diff(first).max() + 1, rules.shape[2] * VECTOR_BYTES
+    room, passed = aligned(slots * rules.shape[2] * LANES), aligned(slots * LANES)
+    walk = room.ctypes.data, passed.ctypes.data, slot_bytes
     for t in range(len(first) - 1):
-        begin, count = first[t], first[t + 1] - first[t]
-        part_bytes = (points[t] + LANES - 1) // LANES * VECTOR_BYTES
-        weight, at = _constants(rules, points[t])
-        table_at = factors.ctypes.data + 8 * first_factor[t]
-        for row in range(len(X)):
-            row_at = sums.ctypes.data + row * sums.shape[1] * VECTOR_BYTES
-            for k in range(0, part_bytes, VECTOR_BYTES):
-                store(room_at + k, load(weight + k))
-            for n in range(count):
-                here, node, above = room_at + n * room_bytes, begin + n, links[begin + n, ABOVE]
-                parent, failed = room_at + links[node, PARENT] * room_bytes, table_at + 3 * n * part_bytes
-                value = spread(reals[node, VALUE])
-                if above > 0:
-                    inverse = table_at + (3 * above + 1 + passed[above]) * part_bytes
-                    passed[n] &= passed[above]
-                    o = spread(np.float64(passed[n]))
-                    for k in range(0, part_bytes, VECTOR_BYTES):
-                        factor = fused(o, load(at + k), load(failed + k)) * load(inverse + k)
-                        store(here + k, load(parent + k) * factor * value)
-                elif n > 0:
-                    o = spread(np.float64(passed[n]))
-                    for k in range(0, part_bytes, VECTOR_BYTES):
-                        factor = fused(o, load(at + k), load(failed + k))
-                        store(here + k, load(parent + k) * factor * value)
-                right = links[node, RIGHT]
-                if right > 0:
-                    left = goes_left(
-                        X[row, links[node, SPLIT]], reals[node, THRESHOLD], links[node, KIND], words,
-                        links[node, FIRST_WORD], links[node, END_WORD],
-                    )  # fmt: skip
-                    passed[n + 1] = np.int64(left)
-                    passed[right] = 1 - np.int64(left)
-            for n in range(count - 1, 0, -1):
-                here, node, above, o = room_at + n * room_bytes, begin + n, links[begin + n, ABOVE], passed[n]
-                parent, to = (
-                    room_at + links[node, PARENT] * room_bytes,
-                    row_at + links[node, EDGE] * VECTOR_BYTES,
-                )
-                total, inverse = load(to), table_at + (3 * n + 1 + o) * part_bytes
-                share, kept = spread(np.float64(o) - reals[node, RATIO]), _kept(links[node, PARENT], n)
-                for k in range(0, part_bytes, VECTOR_BYTES):
-                    below = load(here + k)
-                    total = fused(below * load(inverse + k), share, total)
-                    store(parent + k, fused(load(parent + k), kept, below))
-                if above > 0:
-                    inverse = table_at + (3 * above + 1 + passed[above]) * part_bytes
-                    share = spread(reals[begin + above, RATIO] - np.float64(passed[above]))
-                    for k in range(0, part_bytes, VECTOR_BYTES):
-                        total = fused(load(here + k) * load(inverse + k), share, total)
-                store(to, total)
+        inner, leaves = nodes[first[t] : first[t + 1]], leaf[first[t] + t : first[t + 1] + t + 1]
+        weight = rules.ctypes.data + 3 * slot_bytes * (points[t] - 1)
+        end = (points[t] + points_abreast - 1) // points_abreast * VECTOR_BYTES
+        rule = weight, weight + slot_bytes, weight + 2 * slot_bytes, end
+        for block in range(blocks):
+            _down(inner, leaves, values.ctypes.data + block * len(columns) * VECTOR_BYTES, rule, walk)
+            sums_at = sums.ctypes.data + block * features * rows_abreast * VECTOR_BYTES
+            _up(inner, sums_at, rows_abreast, rule, walk)
+    for row in range(len(X)):
+        block, r = row // rows_abreast, row % rows_abreast
+        for feature in range(features):
+            total = 0.0
+            for q in range(LANES):
+                total += sums[block, feature, q // points_abreast, q % points_abreast * rows_abreast + r]
+            parts[row, feature] = total
+
+
+# Both walks take
+#   rule: the addresses of weights, t and 1 - t, and the bytes of each;
+#   walk: the addresses of a slot for each node and leaf, of `slot_bytes`, and of a vector for each. A slot has the
+#   product of the factors from the root to here, at all points, and on the way up the sum of the leaves below; the
+#   vector has 1 where a row passes all tests of the edge's feature, else 0.
 
 
 @compiled
-def _split(values, threshold, kind):  # type: ignore[no-untyped-def]
-    """Return 1 in the lanes of the rows that go left at a numerical node, else 0; `goes_left` is its scalar twin.
+def _factor(o, ratio, at, rest):  # type: ignore[no-untyped-def]
+    """Return o t + ratio (1 - t)."""
+    return fused(o, load(at), spread(ratio) * load(rest))
+
+
+@compiled
+def _down(nodes, leaves, values, rule, walk):  # type: ignore[no-untyped-def]
+    """Fill the slots on the way down; those of leaves with their values.
 
     Args:
-        values: address of the rows' values of the node's feature.
+        values: address of the block's columns.
     """
-    yes, no = spread(1.0), spread(0.0)
-    value, limit, missing = load(values), spread(threshold), (kind >> 2) & 3
-    if missing != MISSING_NAN:
-        value = if_equal(value, value, value, no)  # NaN is equal to nothing
-    if missing == MISSING_ZERO:
-        default = yes if kind & DEFAULT_LEFT != 0 else no
-        return if_equal(value, no, default, if_at_most(value, limit, yes, no))
-    if kind & DEFAULT_LEFT != 0:
-        return unless_above(value, limit, yes, no)
-    return if_at_most(value, limit, yes, no)
+    (weight, at, rest, end), (slots, passed, slot_bytes) = rule, walk
+    for k in range(0, end, VECTOR_BYTES):
+        store(slots + k, load(weight + k))
+    store(passed, spread(1.0))
+    for n in range(len(nodes)):
+        node = nodes[n]
+        over, value = load(passed + node.above * VECTOR_BYTES), load(values + node.column * VECTOR_BYTES)
+        left = if_at_most(value, spread(node.threshold), over, spread(0.0))
+        right = over - left
+        store(passed + node.left * VECTOR_BYTES, left)
+        store(passed + node.right * VECTOR_BYTES, right)
+        here, to_left, to_right = n * slot_bytes, node.left * slot_bytes, node.right * slot_bytes
+        for k in range(0, end, VECTOR_BYTES):
+            product = load(slots + here + k)
+            if node.above > 0:
+                product = product / _factor(over, node.above_ratio, at + k, rest + k)
+                store(slots + here + k, product)
+            store(slots + to_left + k, product * _factor(left, node.left_ratio, at + k, rest + k))
+            store(slots + to_right + k, product * _factor(right, node.right_ratio, at + k, rest + k))
+    for n in range(len(leaves)):
+        here = slots + (len(nodes) + n) * slot_bytes
+        for k in range(0, end, VECTOR_BYTES):
+            store(here + k, spread(leaves[n]))
 
 
 @compiled
-def _inverse(table, q, padded, o):  # type: ignore[no-untyped-def]
-    """Return 1 / factor of an edge at a point, in each lane as the row passes it (o = 1) or not."""
-    unseen, seen = spread_at(table + 8 * (padded + q)), spread_at(table + 8 * (2 * padded + q))
-    return if_equal(o, spread(1.0), seen, unseen)
-
-
-@compiled
-def explain_by_rows(values, tables, room, passed, sums):  # type: ignore[no-untyped-def]
-    """Add up sums [blocks, features, LANES points, LANES rows]; a tree for all rows, so that it stays in the cache.
+def _up(nodes, sums, rows_abreast, rule, walk):  # type: ignore[no-untyped-def]
+    """Add the parts of both edges below each node, which have one feature, and give the node its sum.
 
     Args:
-        values: [blocks, features, LANES] the rows'.
-        room: [nodes, points, LANES] for the largest tree.
-        passed: [nodes, LANES] whether a row passes the tests of the edge's feature from the root to here.
+        sums: address of the block's sums [features, rows_abreast, LANES].
     """
-    reals, links, first, points, factors, first_factor, rules, words = tables
-    room_at, room_bytes, passed_at = room.ctypes.data, room.shape[1] * VECTOR_BYTES, passed.ctypes.data
-    for t in range(len(first) - 1):
-        begin, count, last = first[t], first[t + 1] - first[t], points[t]
-        padded = (last + LANES - 1) // LANES * LANES
-        weight, at = _constants(rules, last)
-        table_at = factors.ctypes.data + 8 * first_factor[t]
-        for block in range(len(values)):
-            row_at = values.ctypes.data + block * values.shape[1] * VECTOR_BYTES
-            sums_at = sums.ctypes.data + block * values.shape[1] * LANES * VECTOR_BYTES
-            for q in range(last):
-                store(room_at + q * VECTOR_BYTES, spread_at(weight + 8 * q))
-            for n in range(count):
-                here, node, above = room_at + n * room_bytes, begin + n, links[begin + n, ABOVE]
-                parent, failed = room_at + links[node, PARENT] * room_bytes, table_at + 24 * padded * n
-                o, value = load(passed_at + n * VECTOR_BYTES), spread(reals[node, VALUE])
-                if above > 0:
-                    over, table = load(passed_at + above * VECTOR_BYTES), table_at + 24 * padded * above
-                    o = o * over
-                    store(passed_at + n * VECTOR_BYTES, o)
-                    for q in range(last):
-                        factor = fused(o, spread_at(at + 8 * q), spread_at(failed + 8 * q))
-                        factor = factor * _inverse(table, q, padded, over)
-                        store(here + q * VECTOR_BYTES, load(parent + q * VECTOR_BYTES) * factor * value)
-                elif n > 0:
-                    for q in range(last):
-                        factor = fused(o, spread_at(at + 8 * q), spread_at(failed + 8 * q))
-                        store(here + q * VECTOR_BYTES, load(parent + q * VECTOR_BYTES) * factor * value)
-                right, split, kind = links[node, RIGHT], links[node, SPLIT], links[node, KIND]
-                if right == 0:
-                    continue
-                left = passed_at + (n + 1) * VECTOR_BYTES
-                if kind & CATEGORICAL:
-                    bits = links[node, FIRST_WORD], links[node, END_WORD]
-                    for lane in range(LANES):
-                        goes = has_bit(words, bits[0], bits[1], values[block, split, lane])
-                        passed[n + 1, lane] = 1.0 if goes else 0.0
-                else:
-                    store(left, _split(row_at + split * VECTOR_BYTES, reals[node, THRESHOLD], kind))
-                store(passed_at + right * VECTOR_BYTES, spread(1.0) - load(left))
-            for n in range(count - 1, 0, -1):
-                here, node, above = room_at + n * room_bytes, begin + n, links[begin + n, ABOVE]
-                o, to = load(passed_at + n * VECTOR_BYTES), sums_at + links[node, EDGE] * LANES * VECTOR_BYTES
-                table, parent = table_at + 24 * padded * n, room_at + links[node, PARENT] * room_bytes
-                share, kept = o - spread(reals[node, RATIO]), _kept(links[node, PARENT], n)
-                for q in range(last):
-                    below, place = load(here + q * VECTOR_BYTES), parent + q * VECTOR_BYTES
-                    total = to + q % LANES * VECTOR_BYTES
-                    store(total, fused(below * _inverse(table, q, padded, o), share, load(total)))
-                    store(place, fused(load(place), kept, below))
-                if above > 0:
-                    over, table = load(passed_at + above * VECTOR_BYTES), table_at + 24 * padded * above
-                    share = spread(reals[begin + above, RATIO]) - over
-                    for q in range(last):
-                        below, total = load(here + q * VECTOR_BYTES), to + q % LANES * VECTOR_BYTES
-                        store(total, fused(below * _inverse(table, q, padded, over), share, load(total)))
+    (_, at, rest, end), (slots, passed, slot_bytes) = rule, walk
+    for n in range(len(nodes) - 1, -1, -1):
+        node = nodes[n]
+        over = load(passed + node.above * VECTOR_BYTES)
+        left, right = load(passed + node.left * VECTOR_BYTES), load(passed + node.right * VECTOR_BYTES)
+        left_share, right_share = left - spread(node.left_ratio), right - spread(node.right_ratio)
+        here, from_left, from_right = n * slot_bytes, node.left * slot_bytes, node.right * slot_bytes
+        to = sums + node.feature * rows_abreast * VECTOR_BYTES
+        for k in range(0, end, VECTOR_BYTES):
+            below_left, below_right = load(slots + from_left + k), load(slots + from_right + k)
+            part = fused(below_left, left_share, below_right * right_share)
+            below = below_left * _factor(left, node.left_ratio, at + k, rest + k)
+            below = fused(below_right, _factor(right, node.right_ratio, at + k, rest + k), below)
+            if node.above > 0:
+                below = below / _factor(over, node.above_ratio, at + k, rest + k)
+                part = fused(below, spread(node.above_ratio) - over, part)
+            total = to + k % (rows_abreast * VECTOR_BYTES)
+            store(total, fused(load(slots + here + k), part, load(total)))
+            store(slots + here + k, below)

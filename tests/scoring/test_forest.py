@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraudstream.batch import Float64
+from fraudstream.scoring.columns import Columns, value_of
 from fraudstream.scoring.forest import compile_forest
-from fraudstream.scoring.trees import CATEGORICAL, NotCompilable, flush_zeros, goes_left, read_trees
+from fraudstream.scoring.trees import CATEGORICAL, NotCompilable, read_trees
 from tests.oracles.shapley import passes_left
 from tests.scoring.boosters import trained
 
@@ -57,14 +58,13 @@ def test_the_kinds_of_splits_are_all_there() -> None:
 @given(seed=st.integers(0, 100), kind=st.sampled_from(KINDS), value=st.floats() | st.integers(-2, 80))
 def test_a_node_sends_a_value_where_the_rules_say(seed: int, kind: dict[str, Any], value: float) -> None:
     booster, _ = trained(seed % 5, 16, 0.2, rounds=2, **kind)
-    for tree in read_trees(booster.model_to_string()).trees:
-        for node in range(len(tree.feature)):
-            first = end = 0
-            if tree.kind[node] & CATEGORICAL:
-                first, end = tree.first_word[int(tree.threshold[node]) :][:2].tolist()
-            flushed = float(flush_zeros(np.array([float(value)]))[0])
-            went = goes_left(flushed, tree.threshold[node], tree.kind[node], tree.words, first, end)
-            assert bool(went) == passes_left(tree, node, float(value))
+    nodes = [(t, n) for t in read_trees(booster.model_to_string()).trees for n in range(len(t.feature))]
+    columns = Columns()
+    looks_at = [columns.of(tree, node) for tree, node in nodes]
+    tables = columns.tables()
+    for (tree, node), (column, threshold) in zip(nodes, looks_at, strict=True):
+        went = value_of(float(value), column, *tables) <= threshold
+        assert bool(went) == passes_left(tree, node, float(value))
 
 
 def test_infinite_values_go_where_lightgbm_sends_them() -> None:
