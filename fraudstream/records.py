@@ -166,7 +166,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     features_hash: str = ""
     sequence: int = -1
     rule: str = ""
-    expected_loss: float = 0.0
+    expected_loss: float | None = None
     groups: list[Group] = []
     method: str = ""
     language: str = ""

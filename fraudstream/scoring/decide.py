@@ -51,9 +51,9 @@ class Rule:
     text: str
 
     def covers(self, other: Rule) -> bool:
-        """Tell whether every transaction that the other would take is taken by this one."""
+        """Tell whether every transaction that the other would take is taken by this one; no measure is below 0."""
         return set(self.where) <= set(other.where) and all(
-            least <= other.least.get(measure, -np.inf) for measure, least in self.least.items()
+            least <= other.least.get(measure, 0) for measure, least in self.least.items()
         )
 
 

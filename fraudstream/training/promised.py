@@ -94,6 +94,11 @@ def promises_of_files(
     maturity_ms = settings.labels.maturity_ms
     columns = _COLUMNS | dict.fromkeys(entity_columns(settings.event), pa.large_string())
     table = read_table(scored, columns)
+    for name in _COLUMNS:
+        if empty := table[name].null_count:
+            raise ConfigError(
+                f"{scored}: {name}: {empty} of the rows have none; give what `fraudstream replay` wrote"
+            )
     table = table.filter(pa.array(~table["repeated"].to_numpy()))
     time_ms = table["event_time_ms"].to_numpy()
     if as_of_ms is None:

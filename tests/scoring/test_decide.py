@@ -207,6 +207,10 @@ WRONG = {
         [Outcome(name="stop", points_min=900), Outcome(name="look", points_min=900, expected_loss_min=5)],
         "outcomes[1] (look, risk_points >= 900 and expected_loss >= 5): is never decided",
     ),
+    "anything behind everything": (
+        [Outcome(name="stop", expected_loss_min=0), Outcome(name="look", points_min=1000)],
+        "outcomes[1] (look, risk_points >= 1000): is never decided",
+    ),
     "too many": (
         [Outcome(name="stop", points_min=1000 - i) for i in range(101)],
         "outcomes: 101 are given; 100 at most",

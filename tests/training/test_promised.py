@@ -149,6 +149,8 @@ def test_what_cannot_be_judged_is_said_in_one_line(tmp_path: Path) -> None:
             [{k: v for k, v in scored(0, 1, 5).items() if k != "entity_card"}],
             [label(0, "fraud", 2)],
         )
+    with pytest.raises(ConfigError, match=r"risk_points: 1 of the rows have none; give what"):
+        judged(tmp_path, [scored(0, 1, 5), scored(1, 1, 5, risk_points=None)], [label(0, "fraud", 2)])
     files = tmp_path / "scored.ndjson", tmp_path / "labels.ndjson"
     with pytest.raises(
         ConfigError, match=r"^--rate 0\.002: no risk points promise it; give one of 0\.1, 0\.07, "
