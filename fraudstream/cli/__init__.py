@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from fraudstream.cli import audit, features, inspect, offline, online
+from fraudstream.cli import audit, explain, features, inspect, offline, online
 from fraudstream.errors import FraudstreamError
 from fraudstream.logs import configure_logs
 
@@ -27,6 +27,7 @@ features.register(app)
 offline.register(app)
 online.register(app)
 audit.register(app)
+explain.register(app)
 
 
 def main() -> None:

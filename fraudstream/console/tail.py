@@ -21,6 +21,7 @@ from fraudstream.words import currency_digits
 
 _POLL_S = 0.5
 _READ_MAX = 500
+_GROUPS_SHOWN = 4
 
 
 def masked(text: str) -> str:
@@ -90,7 +91,7 @@ def alert_text(alert: Alert) -> str:
         f"[dim]{escape(alert.transaction_id)}[/]"
     )
     lines = [head, f"  {escape(entities)}"]
-    raising = [group for group in alert.groups if group.contribution > 0]
+    raising = [group for group in alert.groups if group.contribution > 0][:_GROUPS_SHOWN]
     if raising:
         told = ", ".join(f"{escape(group.text)} [dim]+{group.contribution:.2f}[/]" for group in raising)
         lines.append(f"  {told}" + ("" if alert.method != PATH else f" [dim]({PATH})[/]"))

@@ -1,0 +1,119 @@
+"""A topic as a log to look things up in: read through from an instant on, or one message by its position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from fraudstream.bus.kafka import client_config
+from fraudstream.clock import monotonic_s
+from fraudstream.errors import BusError
+from fraudstream.settings import Settings
+
+REQUEST_TIMEOUT_S = 10.0
+SILENCE_MAX_S = 60.0
+_READ_ROWS = 500
+
+Advance = Callable[[str, int, int | None], None]  # what, how many more, of how many
+
+
+class KafkaLog:
+    """Reads topics outside any group; commits nothing.
+
+    Args:
+        advance: told of what is read, for a progress bar.
+
+    Memory: the messages that librdkafka fetches ahead (`queued.max.messages.kbytes`), whatever the topic holds.
+    """
+
+    def __init__(self, settings: Settings, advance: Advance) -> None:
+        self._advance = advance
+        config = client_config(settings, "consumer") | {"enable.partition.eof": True}
+        self._consumer = Consumer(config | {"auto.offset.reset": "earliest"})
+
+    def scan(self, topic: str, since_ms: int | None = None) -> Iterator[Any]:
+        """Yield a topic's messages up to its current end, in order within a partition.
+
+        Args:
+            since_ms: only those of this time stamp or later; None: from the oldest on.
+
+        Raises:
+            BusError: there is no such topic, or nothing more comes before the end.
+        """
+        try:
+            yield from self._scan(topic, since_ms)
+        except KafkaException as error:
+            raise BusError(f"{topic}: {error.args[0].str()}") from None
+
+    def at(self, topic: str, partition: int, offset: int) -> Any | None:
+        """Return the message of a position; None where it is not there any more.
+
+        Raises:
+            BusError: there is no such topic, or the broker does not answer.
+        """
+        where = TopicPartition(topic, partition, offset)
+        try:
+            if partition not in self._partitions(topic):
+                return None
+            low, high = self._consumer.get_watermark_offsets(where, timeout=REQUEST_TIMEOUT_S)
+            if not low <= offset < high:
+                return None
+            self._consumer.assign([where])
+            for message in self._heard(topic):
+                if message.error() is None:
+                    return message if message.offset() == offset else None
+                return None
+        except KafkaException as error:
+            raise BusError(f"{topic}: {error.args[0].str()}") from None
+        return None
+
+    def close(self) -> None:
+        """Drop the consumer."""
+        self._consumer.close()
+
+    def _scan(self, topic: str, since_ms: int | None) -> Iterator[Any]:
+        parts = [TopicPartition(topic, partition) for partition in self._partitions(topic)]
+        ends: dict[int, int] = {}
+        starts: dict[int, int] = {}
+        for part in parts:
+            low, high = self._consumer.get_watermark_offsets(part, timeout=REQUEST_TIMEOUT_S)
+            starts[part.partition], ends[part.partition] = low, high
+        if since_ms is not None:
+            asked = [TopicPartition(topic, part.partition, max(0, since_ms)) for part in parts]
+            for found in self._consumer.offsets_for_times(asked, timeout=REQUEST_TIMEOUT_S):
+                starts[found.partition] = found.offset if found.offset >= 0 else ends[found.partition]
+        left = {partition: end for partition, end in ends.items() if starts[partition] < end}
+        total = sum(end - starts[partition] for partition, end in left.items())
+        if not left:
+            return
+        self._consumer.assign([TopicPartition(topic, partition, starts[partition]) for partition in left])
+        for message in self._heard(topic):
+            partition, error = message.partition(), message.error()
+            if error is None:
+                self._advance(f"reading {topic}", 1, total)
+                if partition in left and message.offset() < left[partition]:
+                    yield message
+            if error is not None or message.offset() + 1 >= left.get(partition, 0):
+                left.pop(partition, None)  # an end may be a marker of a transaction, which is no message
+            if not left:
+                return
+
+    def _heard(self, topic: str) -> Iterator[Any]:
+        """Yield messages and ends of partitions as they come."""
+        heard_s = monotonic_s()
+        while monotonic_s() - heard_s < SILENCE_MAX_S:
+            for message in self._consumer.consume(_READ_ROWS, 0.1):
+                error = message.error()
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    raise BusError(f"{topic}: {error.str()}")
+                heard_s = monotonic_s()
+                yield message
+        raise BusError(f"{topic}: no message for {SILENCE_MAX_S:.0f} s before its end")
+
+    def _partitions(self, topic: str) -> list[int]:
+        found = self._consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic]
+        if found.error is not None:
+            raise BusError(f"topic {topic} does not exist; run `fraudstream topics create`")
+        return sorted(found.partitions)
