@@ -21,7 +21,7 @@ TAKE_ROWS, TAKE_WITHIN_S = 1024, 0.05
 
 settings = load_settings(Path(sys.argv[1]), environment={})
 catalog = build_catalog(settings.features, settings.event)
-_, parts = Registry(Path(settings.model.registry), settings.model.name).read("champion")
+_, parts = Registry.of(settings.model).read("champion")
 policy = build_policy(settings)
 engine = new_engine(settings, catalog)
 pipeline = Pipeline(engine, Model(parts, catalog), policy)

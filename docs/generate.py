@@ -33,6 +33,9 @@ from fraudstream.features.aggregates import (
 from fraudstream.features.where import OPERATORS
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.records import Alert, Decision, Label, transaction_struct
+from fraudstream.registry import bundle, files, probe
+from fraudstream.registry.verify import CHILD_TIMEOUT_S
+from fraudstream.scoring import wellformed
 from fraudstream.scoring.model import POINTS_FPR
 from fraudstream.settings import ENV_PREFIX, FeatureGroup, Outcome, Settings, load_settings
 
@@ -66,6 +69,9 @@ MEANINGS = {
     "that is not in the registry: none",
     "model.reload": "how often a worker looks for other versions behind the aliases, which it takes between two "
     "batches; `0s`: never",
+    "model.require_signature": "refuse a model that none of `model.trusted_keys` has signed",
+    "model.trusted_keys": "public keys whose [signatures](operations.md#signatures) count, as `fraudstream models "
+    "keygen` prints them; a signature by another key is refused as soon as there is one",
     "labels.maturity": "age at which a transaction without a label counts as legitimate",
     "labels.grace": "features see a label this much stream time after its `known_at`",
     "training.days": "length of the training window, in days",
@@ -157,7 +163,7 @@ def rendered() -> dict[Path, str]:
             "labelled": _labelled(),
             "operators": _operators(),
         },
-        "operations.md": {"metrics": _metrics(), "errors": _errors()},
+        "operations.md": {"metrics": _metrics(), "errors": _errors(), "limits": _limits()},
     }
     files = {ROOT / "docs" / page: _filled(ROOT / "docs" / page, parts) for page, parts in tables.items()}
     files[ROOT / "docs" / "commands.md"] = _commands()
@@ -250,6 +256,8 @@ def _accepted(section: str, name: str) -> str:
         return " or ".join(f"`{value}`" for value in kind.values)
     if isinstance(kind, msgspec.inspect.BoolType):
         return "`true` or `false`"
+    if isinstance(kind, msgspec.inspect.ListType):
+        return "list of texts"
     if not isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
         return "duration" if name in DURATIONS else "text"
     bounds = [("above ", kind.gt), ("from ", kind.ge), ("to ", kind.le)]
@@ -320,6 +328,26 @@ def _metrics() -> str:
         ("metric", "kind", "labels", "meaning"),
         [(f"`{n}`", k, labels or "-", m) for n, k, labels, m in metrics()],
     )
+
+
+def _limits() -> str:
+    size = [(f"`{name}`", f"{most:,} bytes") for name, most in files.BYTES_MAX.items()]
+    size += [
+        ("a file in `report/`", f"{files.REPORT_BYTES_MAX:,} bytes"),
+        ("files in `report/`", f"{files.REPORT_FILES_MAX}"),
+        ("features", f"{wellformed.FEATURES_MAX:,}"),
+        ("trees", f"{wellformed.TREES_MAX:,}"),
+        ("leaves of a tree", f"{wellformed.TREE_LEAVES_MAX:,}"),
+        ("leaves of all trees", f"{wellformed.LEAVES_MAX:,}"),
+        ("size of a leaf's value", f"{wellformed.LEAF_VALUE_MAX:g}"),
+        ("knots of a calibration, or of the risk points", f"{bundle.KNOTS_MAX:,}"),
+        ("golden rows", f"{bundle.GOLDEN_ROWS_MAX:,}"),
+        ("`golden.parquet`, unpacked", f"{bundle.GOLDEN_BYTES_MAX:,} bytes"),
+        ("memory of the child process", f"{probe.MEMORY_MAX:,} bytes of addresses"),
+        ("time of the child process", f"{CHILD_TIMEOUT_S} s"),
+        ("`aliases.json`", f"{files.ALIASES_BYTES_MAX:,} bytes"),
+    ]
+    return _table(("what", "at most"), size)
 
 
 def _errors() -> str:

@@ -6,6 +6,7 @@ The only module that knows the name of an environment variable. librdkafka's own
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -26,6 +27,8 @@ ENV_PREFIX = "FRAUDSTREAM_"
 ENV_CONFIG = "FRAUDSTREAM_CONFIG"
 ENV_LOG = "FRAUDSTREAM_LOG"
 _SECRET = re.compile(r"password|secret|[._]key|token|sasl\.username|oauthbearer", re.IGNORECASE)
+
+_PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{43}=")  # base64 of 32 bytes
 
 BEFORE_ALL_MS = -(2**62)  # an instant before every event time
 
@@ -113,6 +116,27 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     version: str
     challenger: str
     reload: str
+    require_signature: bool
+    trusted_keys: list[str]
+
+    @property
+    def trusted_key_bytes(self) -> tuple[bytes, ...]:
+        """Return the public keys, 32 bytes each.
+
+        Raises:
+            ConfigError: one is not the base64 of that many, or there is none and there must be one.
+        """
+        for i, text in enumerate(self.trusted_keys):
+            if not _PUBLIC_KEY.fullmatch(text):
+                raise ConfigError(
+                    f"model.trusted_keys[{i}] = {json.dumps(text)}: give the base64 of an Ed25519 public key, the 44 "
+                    "characters that `fraudstream models keygen` prints"
+                )
+        if self.require_signature and not self.trusted_keys:
+            raise ConfigError(
+                "model.require_signature = true: needs model.trusted_keys, the public keys whose signatures count"
+            )
+        return tuple(base64.b64decode(text) for text in self.trusted_keys)
 
     @property
     def reload_ms(self) -> int:
@@ -321,7 +345,7 @@ def _checked(merged: dict[str, Any]) -> Settings:
         settings.state.repeat_horizon_ms,
         settings.state.complete_from_ms,
     )
-    _ = settings.labels.maturity_ms, settings.labels.grace_ms, settings.model.reload_ms
+    _ = settings.labels.maturity_ms, settings.labels.grace_ms, settings.model.trusted_key_bytes
     read_words(settings.alerts.language, settings.alerts.words)
     _check_topics(settings.topics)
     if not str(settings.kafka.get("bootstrap.servers", "")):

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fraudstream.registry import Trust, read_bundle
+from fraudstream.registry.bundle import Bundle
 from fraudstream.settings import Settings, load_settings
 from fraudstream.simulate import DAY_MS, WorldConfig, simulate
 from fraudstream.training.run import train_from_files
@@ -105,6 +107,10 @@ class TinyWorld:
     @property
     def bundle(self) -> Path:
         return Path(self.trained["path"])
+
+    def read(self) -> Bundle:
+        """Read the model's bundle."""
+        return read_bundle(self.bundle, Trust())
 
     def toml_with(self, sections: str) -> str:
         """Return the text of the settings' file with further sections."""

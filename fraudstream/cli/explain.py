@@ -77,6 +77,6 @@ def _in_files(
 
     if decisions is None or features is None:
         raise ConfigError("explain: give both --decisions and --features; files are read in place of Kafka")
-    registry = Registry(Path(settings.model.registry), settings.model.name)
+    registry = Registry.of(settings.model)
     version = registry.aliases().get(settings.model.version, settings.model.version)
     return InFiles(decisions, features, alerts, transactions, f"{registry.name}/{version}")

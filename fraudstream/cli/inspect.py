@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
+from fraudstream.cli import signing
 from fraudstream.cli.options import AsJson, Brokers, Config, out, print_json, settings_from
 from fraudstream.errors import ConfigError, ModelError
 from fraudstream.settings import Settings
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    signing.register(_models)
     for name, group, text in (
         ("config", _config, "Check and show the settings."),
-        ("models", _models, "List, show, verify, promote, challenge and roll back models."),
+        ("models", _models, "List, show, verify, sign, promote, challenge and roll back models."),
         ("topics", _topics, "Create the Kafka topics."),
     ):
         app.add_typer(group, name=name, help=text, no_args_is_help=True)
@@ -127,7 +130,7 @@ def models_list(config: Config = None, as_json: AsJson = False) -> None:
             ", ".join(row["aliases"]),
             row.get("created_at", ""),
             *figures,
-            row["problem"] or "",
+            Text(row["problem"] or ""),  # not markup, whatever stands in it
         )
     out().print(table)
 
@@ -162,19 +165,23 @@ def models_verify(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every file's hash, then load the model in a child process and score its golden rows."""
+    """Check every file and the signature, then load the model in a child process and score its golden rows."""
     from fraudstream.registry import verify_bundle
 
-    path = Path(version) if os.sep in version else _registry(settings_from(config)).path_of(version)
-    report = verify_bundle(path)
+    registry = _registry(settings_from(config))
+    by_path = os.sep in version
+    report = verify_bundle(Path(version), registry.trust) if by_path else registry.verify(version)
     if as_json:
         print_json({"ok": not report.problems, **asdict(report)})
-    elif not report.problems:
-        print(
-            f"ok: {report.version}: {report.files} files, {report.golden_rows} golden rows score the same bits"
-        )
     if report.problems:
         raise ModelError(report.problems[0])
+    if not as_json:
+        table = Table("file", "bytes", "passed", box=None)
+        for file in report.files:
+            table.add_row(Text(file.path), str(file.bytes), ", ".join(file.passed))
+        out().print(table)
+        signed = f"signature {report.signed.status} {report.signed.key}".rstrip()
+        print(f"ok: {report.version}: {report.golden_rows} golden rows score the same; {signed}")
 
 
 @_models.command("promote")
@@ -216,9 +223,7 @@ def models_challenge(
 
 
 def _verify(registry: Registry, version: str, otherwise: str) -> None:
-    from fraudstream.registry import verify_bundle
-
-    report = verify_bundle(registry.path_of(version))
+    report = registry.verify(version)
     if report.problems:
         raise ModelError(f"{otherwise}: {report.problems[0]}")
 
@@ -234,7 +239,7 @@ def _tell(registry: Registry, aliases: dict[str, str], as_json: bool) -> None:
 def _registry(settings: Settings) -> Registry:
     from fraudstream.registry import Registry
 
-    return Registry(Path(settings.model.registry), settings.model.name)
+    return Registry.of(settings.model)
 
 
 @_topics.command("create")

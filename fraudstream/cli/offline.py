@@ -101,16 +101,23 @@ def train(
     promote: Annotated[
         bool, typer.Option("--promote", help="Make it the champion; the first model always is.")
     ] = False,
+    sign_key: Annotated[
+        Path | None, typer.Option("--sign-key", help="Sign it with the private key in this file.")
+    ] = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on what was known at an instant, and put it into the registry."""
+    from fraudstream.registry.signing import read_private_key
     from fraudstream.training.run import train_from_files
 
     settings = settings_from(config)
+    if promote and sign_key is None and settings.model.require_signature:
+        raise ConfigError("--promote: needs --sign-key, since model.require_signature is on")
+    key = None if sign_key is None else read_private_key(sign_key)
     as_of_ms = None if as_of is None else instant(as_of, "--as-of")
     with progress() as advance:
-        result = train_from_files(settings, transactions, labels, as_of_ms, promote, advance)
+        result = train_from_files(settings, transactions, labels, as_of_ms, promote, advance, key)
     if as_json:
         print_json(result)
         return

@@ -3,39 +3,51 @@
     booster.txt       LightGBM's text format
     bundle.json       features by name and id, sha256 of every other file, thresholds, how it was trained
     bundle.json.sha256
+    bundle.json.sig   optional; see `signing`
     calibrator.json   isotonic knots
-    golden.parquet    rows of X with their raw scores
+    golden.parquet    rows of X with the raw scores, probabilities and risk points that they must get
     report/           for people
 
-No pickle. A damaged model text aborts the whole process inside LightGBM, so the hashes come first and a
-candidate is loaded and scored in a child process (`verify_bundle`).
+No pickle. A bundle is read once, in bounds (`files`); then come the signature, the hashes, the description and the
+text of the trees. What has passed is loaded and scored in a child process (`verify`) before a worker uses it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
+import re
 import shutil
-import subprocess
-import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import Meta
 
-from fraudstream.batch import Float64
+from fraudstream.batch import Float64, Int64
 from fraudstream.errors import ModelError
-from fraudstream.scoring.model import Knots, ModelParts
+from fraudstream.registry.files import MIB, read_folder
+from fraudstream.registry.signing import SIGNATURE, Signed, Trust, sign
+from fraudstream.scoring.model import Knots, ModelParts, risk_points
+from fraudstream.scoring.wellformed import check_booster_text
 
-FORMAT = 1
-FILE_BYTES_MAX = 512 * 1024 * 1024
-CHILD_TIMEOUT_S = 120
+FORMAT = 2
+KNOTS_MAX = 100_000
+GOLDEN_ROWS_MAX = 4096
+GOLDEN_BYTES_MAX = 128 * MIB  # unpacked
+GOLDEN_CLOSE = 1e-9  # of probabilities: another processor may round the interpolation otherwise
+DESCRIPTION, DIGEST = "bundle.json", "bundle.json.sha256"
+BOOSTER, CALIBRATOR, GOLDEN = "booster.txt", "calibrator.json", "golden.parquet"
+GOLDEN_EXTRA = ("raw_score", "probability", "risk_points")
+
+VERSION = re.compile(r"\d{4,8}")
+_PRINTED = r"^[^\x00-\x1f\x7f]{1,400}$"
+Printed = Annotated[str, Meta(pattern=_PRINTED)]
 
 
 class KnotsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,8 +60,8 @@ class KnotsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FeatureRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A feature by name and by the hash of its definition."""
 
-    name: str
-    id: str
+    name: Printed
+    id: Printed
 
 
 class BundleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -62,9 +74,9 @@ class BundleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """
 
     format: int
-    name: str
-    version: str
-    created_at: str
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    version: Annotated[str, Meta(pattern=r"^\d{4,8}$")]
+    created_at: Annotated[str, Meta(pattern=r"^[-0-9T:.Z+]{1,40}$")]
     features: list[FeatureRef]
     points: KnotsFile
     training: dict[str, Any]
@@ -73,30 +85,52 @@ class BundleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 @dataclass(frozen=True, slots=True)
-class BundleReport:
-    """What a verification found.
-
-    Attributes:
-        problems: one line each, naming the file; empty for a good bundle.
-    """
-
-    path: str
-    version: str
-    files: int
-    golden_rows: int
-    problems: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
 class Golden:
-    """Rows of X in the model's order and the raw scores they must give."""
+    """Rows of X in the model's order, and what each must get: raw score, probability, risk points; [n]."""
 
     X: Float64
     raw: Float64
+    probability: Float64
+    points: Int64
+
+    @classmethod
+    def of(cls, parts: ModelParts, X: Float64, raw: Float64) -> Golden:
+        """Return rows with LightGBM's raw scores and what the model makes of them."""
+        return cls(X, raw, parts.calibration.at(raw), risk_points(parts.points, raw))
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle in memory, with everything checked that needs no child process.
+
+    Attributes:
+        files: its bytes by path.
+        passed: the checks that each file passed.
+    """
+
+    folder: Path
+    described: BundleFile
+    parts: ModelParts
+    signed: Signed
+    files: dict[str, bytes]
+    passed: dict[str, list[str]]
+
+    def golden(self) -> Golden:
+        """Read the golden rows; of a bundle that nobody vouches for only a child process does so.
+
+        Raises:
+            ModelError: there are none or too many, or not of all features.
+        """
+        return _read_golden(self.folder / GOLDEN, self.files[GOLDEN], self.parts.feature_names)
 
 
 def write_bundle(
-    folder: Path, parts: ModelParts, about: dict[str, Any], golden: Golden, report: dict[str, str]
+    folder: Path,
+    parts: ModelParts,
+    about: dict[str, Any],
+    golden: Golden,
+    report: dict[str, str],
+    key: Ed25519PrivateKey | None = None,
 ) -> None:
     """Write a bundle under a temporary name and rename it into place when it is whole.
 
@@ -104,15 +138,17 @@ def write_bundle(
         folder: must not exist.
         about: `created_at`, `training` and `metrics` of `bundle.json`.
         report: texts by file name, for people.
+        key: signs it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
     try:
-        (building / "booster.txt").write_text(parts.booster_text, "utf-8")
+        (building / BOOSTER).write_text(parts.booster_text, "utf-8")
         calibration = KnotsFile(list(parts.calibration.x), list(parts.calibration.y))
-        (building / "calibrator.json").write_bytes(_pretty(calibration))
+        (building / CALIBRATOR).write_bytes(_pretty(calibration))
         columns = {name: golden.X[:, i] for i, name in enumerate(parts.feature_names)}
-        pq.write_table(pa.table({**columns, "raw_score": golden.raw}), building / "golden.parquet")
+        must = {"raw_score": golden.raw, "probability": golden.probability, "risk_points": golden.points}
+        pq.write_table(pa.table({**columns, **must}), building / GOLDEN)
         (building / "report").mkdir()
         for name, text in report.items():
             (building / "report" / name).write_text(text, "utf-8")
@@ -123,11 +159,14 @@ def write_bundle(
             version=version,
             features=[FeatureRef(n, i) for n, i in zip(parts.feature_names, parts.feature_ids, strict=True)],
             points=KnotsFile(list(parts.points.x), list(parts.points.y)),
-            files={path: _sha256(building / path) for path in _files(building)},
+            files={path: _sha256(content) for path, content in read_folder(building).items()},
             **about,
         )
-        (building / "bundle.json").write_bytes(_pretty(described))
-        (building / "bundle.json.sha256").write_bytes(_digest_line(building / "bundle.json"))
+        description = _pretty(described)
+        (building / DESCRIPTION).write_bytes(description)
+        (building / DIGEST).write_bytes(_digest_line(description))
+        if key is not None:
+            (building / SIGNATURE).write_bytes(sign(description, key))
         building.chmod(0o755)
         building.rename(folder)
     except BaseException:
@@ -135,130 +174,137 @@ def write_bundle(
         raise
 
 
-def read_bundle(folder: Path) -> tuple[BundleFile, ModelParts]:
-    """Read a bundle whose every file has its recorded hash.
+def read_bundle(folder: Path, trust: Trust, name: str = "") -> Bundle:
+    """Read a bundle and check all that needs no LightGBM: signature, hashes, forms, limits.
+
+    Args:
+        name: of the model that it must be; empty: any.
 
     Raises:
-        ModelError: naming the file that is missing, damaged or unknown.
+        ModelError: naming the first file that is missing, damaged, unknown, too large or not to be trusted.
     """
-    described = _read_description(folder)
-    for path in _files(folder):
-        if path not in described.files and path not in ("bundle.json", "bundle.json.sha256"):
-            raise ModelError(f"{folder / path}: is not part of the bundle; remove it")
+    return check_files(folder, read_folder(folder), trust, name, {})
+
+
+def check_files(
+    folder: Path, files: dict[str, bytes], trust: Trust, name: str, passed: dict[str, list[str]]
+) -> Bundle:
+    """Check a bundle's bytes, as `read_bundle` does.
+
+    Args:
+        passed: filled with the checks that each file has passed, up to a failure too.
+    """
+    passed |= {path: ["size"] for path in sorted(files)}
+    signed = trust.check(folder, files)
+    described = _description(folder, files, name)
+    passed[DESCRIPTION].append("sha256")
     for path, digest in described.files.items():
-        if _sha256(folder / path) != digest:
+        if path not in files:
+            raise ModelError(f"{folder / path}: is missing")
+        if _sha256(files[path]) != digest:
             raise ModelError(f"{folder / path}: is damaged (its sha256 is not the recorded one)")
-    calibration = _decoded(folder / "calibrator.json", KnotsFile)
-    for name, knots in (("calibrator.json", calibration), ("bundle.json", described.points)):
-        _check_knots(folder / name, knots)
+        passed[path].append("sha256")
+    if signed.status == "valid":
+        for path in (DESCRIPTION, *described.files):
+            passed[path].append("signature")
+    calibration = _decoded(folder / CALIBRATOR, files[CALIBRATOR], KnotsFile)
+    for path, knots, top in ((CALIBRATOR, calibration, 1.0), (DESCRIPTION, described.points, 1000.0)):
+        _check_knots(folder / path, knots, top)
+        passed[path].append("form")
+    names = tuple(feature.name for feature in described.features)
+    try:
+        text = files[BOOSTER].decode("utf-8")
+        check_booster_text(text, names)
+    except (ModelError, UnicodeDecodeError) as error:
+        said = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise ModelError(f"{folder / BOOSTER}: {said}") from None
+    passed[BOOSTER].append("form")
     parts = ModelParts(
         version=f"{described.name}/{described.version}",
-        booster_text=(folder / "booster.txt").read_text("utf-8"),
-        feature_names=tuple(f.name for f in described.features),
+        booster_text=text,
+        feature_names=names,
         feature_ids=tuple(f.id for f in described.features),
         calibration=Knots(calibration.x, calibration.y),
         points=Knots(described.points.x, described.points.y),
     )
-    return described, parts
+    return Bundle(folder, described, parts, signed, files, passed)
 
 
-def read_golden(folder: Path, names: tuple[str, ...]) -> Golden:
-    """Read the golden rows, in the model's feature order.
-
-    Raises:
-        ModelError: there are none, or not of all features.
-    """
-    path = folder / "golden.parquet"
+def _read_golden(path: Path, content: bytes, names: tuple[str, ...]) -> Golden:
     try:
-        table = pq.read_table(path, columns=[*names, "raw_score"])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ModelError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
-    if table.num_columns != len(names) + 1 or not table.num_rows:
-        raise ModelError(f"{path}: lacks rows, or columns of the model's features")
-    X = np.column_stack([table[name].to_numpy() for name in names])
-    return Golden(X, table["raw_score"].to_numpy())
+        parquet = pq.ParquetFile(pa.BufferReader(content))
+        about = parquet.metadata
+        if not 0 < about.num_rows <= GOLDEN_ROWS_MAX or about.num_row_groups > GOLDEN_ROWS_MAX:
+            raise ModelError(f"{path}: has no rows, or more than {GOLDEN_ROWS_MAX}")
+        if sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups)) > GOLDEN_BYTES_MAX:
+            raise ModelError(f"{path}: is larger than {GOLDEN_BYTES_MAX} bytes when unpacked")
+        if parquet.schema_arrow.names != [*names, *GOLDEN_EXTRA]:
+            raise ModelError(
+                f"{path}: has other columns than the model's features and {', '.join(GOLDEN_EXTRA)}"
+            )
+        table = parquet.read(use_threads=False)
+        *features, raw, probability = (c.to_numpy().astype(np.float64) for c in table.columns[:-1])
+        points = table.columns[-1].to_numpy().astype(np.int64)
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{path}: cannot be read ({(str(error).splitlines() or [''])[0]})") from None
+    return Golden(np.column_stack(features), raw, probability, points)
 
 
-def verify_bundle(folder: Path) -> BundleReport:
-    """Check every file, then load the model and score the golden rows in a child process.
-
-    A child that dies (a damaged model text aborts it) is a problem like any other: this process lives on.
-    """
-    try:
-        described, parts = read_bundle(folder)
-    except ModelError as error:
-        return BundleReport(str(folder), folder.name, 0, 0, [str(error)])
-    files = len(described.files) + 2
-    command = [sys.executable, "-m", "fraudstream.registry.probe", str(folder)]
-    try:
-        child = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",  # of a damaged model LightGBM prints whatever it finds
-            timeout=CHILD_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        problem = f"{folder / 'booster.txt'}: took longer than {CHILD_TIMEOUT_S} s to load"
-        return BundleReport(str(folder), parts.version, files, 0, [problem])
-    if child.returncode != 0:
-        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
-        problem = f"{folder / 'booster.txt'}: cannot be loaded (exit {child.returncode}: {last})"
-        return BundleReport(str(folder), parts.version, files, 0, [problem])
-    found = json.loads(child.stdout.strip().splitlines()[-1])
-    return BundleReport(str(folder), parts.version, files, found["golden_rows"], found["problems"])
-
-
-def _read_description(folder: Path) -> BundleFile:
-    path = folder / "bundle.json"
-    if _read_bytes(folder / "bundle.json.sha256", 1024) != _digest_line(path):
-        raise ModelError(f"{path}: is damaged (its sha256 is not the one in bundle.json.sha256)")
-    described = _decoded(path, BundleFile)
+def _description(folder: Path, files: dict[str, bytes], name: str) -> BundleFile:
+    path = folder / DESCRIPTION
+    for one in (DESCRIPTION, DIGEST):
+        if one not in files:
+            raise ModelError(f"{folder / one}: is missing")
+    if files[DIGEST] != _digest_line(files[DESCRIPTION]):
+        raise ModelError(f"{path}: is damaged (its sha256 is not the one in {DIGEST})")
+    described: BundleFile = _decoded(path, files[DESCRIPTION], BundleFile)
     if described.format != FORMAT:
-        raise ModelError(f"{path}: has format {described.format}; this version reads {FORMAT}")
-    if needed := {"booster.txt", "calibrator.json", "golden.parquet"} - set(described.files):
+        raise ModelError(f"{path}: has format {described.format}; this version reads {FORMAT}: train again")
+    moved = VERSION.fullmatch(folder.name) is not None and folder.name != described.version
+    if moved or described.name != (name or described.name):
+        raise ModelError(
+            f"{path}: is {described.name}/{described.version}; a version keeps the folder it was made in"
+        )
+    listed = set(described.files)
+    if needed := {BOOSTER, CALIBRATOR, GOLDEN} - listed:
         raise ModelError(f"{path}: does not list {', '.join(sorted(needed))}")
-    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in described.files):
-        raise ModelError(f"{path}: lists a file outside the bundle")
+    for extra in sorted(set(files) - listed - {DESCRIPTION, DIGEST, SIGNATURE}):
+        raise ModelError(f"{folder / extra}: is not part of the bundle; remove it")
+    if strange := sorted(one for one in listed if not _LISTED.fullmatch(one)):
+        raise ModelError(f"{path}: lists {strange[0]!r}, which is no file of a bundle")
     return described
 
 
-def _check_knots(path: Path, knots: KnotsFile) -> None:
+_LISTED = re.compile(rf"{BOOSTER}|{CALIBRATOR}|{GOLDEN}|report/[^/\x00-\x1f\x7f]{{1,100}}")
+
+
+def _check_knots(path: Path, knots: KnotsFile, top: float) -> None:
+    """Check that knots are an ascending function from 0 to `top` at most."""
     x, y = np.array(knots.x), np.array(knots.y)
-    fine = len(x) == len(y) > 0 and np.isfinite(x).all() and np.isfinite(y).all()
-    if not (fine and (np.diff(x) > 0).all() and (np.diff(y) >= 0).all()):
-        raise ModelError(f"{path}: its knots are not an ascending function")
+    if len(x) > KNOTS_MAX:
+        raise ModelError(f"{path}: has more than {KNOTS_MAX} knots")
+    fine = len(x) == len(y) > 0 and bool(np.isfinite(x).all() and ((y >= 0) & (y <= top)).all())
+    with np.errstate(over="ignore"):
+        ascending = fine and bool((np.diff(x) > 0).all() and (np.diff(y) >= 0).all())
+        fine = ascending and bool(np.isfinite(np.diff(y) / np.diff(x)).all())
+    if not fine:
+        raise ModelError(f"{path}: its knots are not an ascending function from 0 to {top:g}")
 
 
-def _decoded(path: Path, kind: type[Any]) -> Any:
+def _decoded(path: Path, content: bytes, kind: type[Any]) -> Any:
     try:
-        return msgspec.json.decode(_read_bytes(path, FILE_BYTES_MAX), type=kind)
-    except msgspec.DecodeError as error:
-        raise ModelError(f"{path}: {error}") from None
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelError(f"{path}: {' '.join(str(error).split())}") from None
 
 
-def _read_bytes(path: Path, bytes_max: int) -> bytes:
-    try:
-        if path.stat().st_size > bytes_max:
-            raise ModelError(f"{path}: is larger than {bytes_max} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+def _digest_line(content: bytes) -> bytes:
+    """Return what sha256sum prints of a description."""
+    return f"{_sha256(content)}  {DESCRIPTION}\n".encode()
 
 
-def _digest_line(path: Path) -> bytes:
-    """Return what sha256sum prints of a file."""
-    return f"{_sha256(path)}  {path.name}\n".encode()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(_read_bytes(path, FILE_BYTES_MAX)).hexdigest()
-
-
-def _files(folder: Path) -> list[str]:
-    found = (Path(where) / name for where, _, names in os.walk(folder) for name in names)
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _pretty(struct: msgspec.Struct) -> bytes:

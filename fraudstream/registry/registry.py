@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from fraudstream.errors import ModelError
-from fraudstream.registry.bundle import BundleFile, read_bundle
+from fraudstream.registry.bundle import DESCRIPTION, VERSION, BundleFile, read_bundle
+from fraudstream.registry.files import ALIASES_BYTES_MAX, read_plain
+from fraudstream.registry.signing import SIGNATURE, Trust, sign
+from fraudstream.registry.verify import BundleReport, Child, load_bundle, run_child, verify_bundle
 from fraudstream.scoring.model import ModelParts
+from fraudstream.settings import ModelSettings
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-_VERSION = re.compile(r"\d{4,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +29,19 @@ class Registry:
     Attributes:
         root: the folder of all models.
         name: of this model.
+        trust: whose bundles are used.
+        child: loads a candidate in a process of its own.
     """
 
     root: Path
     name: str
+    trust: Trust
+    child: Child = field(default=run_child, repr=False)
+
+    @classmethod
+    def of(cls, settings: ModelSettings, child: Child = run_child) -> Registry:
+        """Return the registry that the settings name, with the keys that they trust."""
+        return cls(Path(settings.registry), settings.name, Trust.of(settings), child)
 
     @property
     def folder(self) -> Path:
@@ -38,19 +52,21 @@ class Registry:
         """Return the versions, oldest first."""
         if not self.folder.is_dir():
             return []
-        return sorted(p.name for p in self.folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir())
+        return sorted(p.name for p in self.folder.iterdir() if VERSION.fullmatch(p.name) and p.is_dir())
 
     def aliases(self) -> dict[str, str]:
         """Return version by alias."""
         path = self.folder / "aliases.json"
-        try:
-            aliases = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return {}
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{path}: cannot be read: {error}") from None
-        if not isinstance(aliases, dict) or not all(isinstance(v, str) for v in aliases.values()):
-            raise ModelError(f"{path}: must map aliases to versions")
+        try:
+            aliases: dict[str, str] = msgspec.json.decode(
+                read_plain(path, ALIASES_BYTES_MAX), type=dict[str, str]
+            )
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ModelError(
+                f"{path}: must map aliases to versions ({' '.join(str(error).split())})"
+            ) from None
         return aliases
 
     def names(self, version: str) -> bool:
@@ -59,7 +75,7 @@ class Registry:
         Raises:
             ModelError: the aliases cannot be read.
         """
-        return version in self.aliases() or _VERSION.fullmatch(version) is not None
+        return version in self.aliases() or VERSION.fullmatch(version) is not None
 
     def path_of(self, version: str) -> Path:
         """Return the folder of a version, or of the version an alias names.
@@ -69,7 +85,7 @@ class Registry:
         """
         chosen = self.aliases().get(version, version)
         path = self.folder / chosen
-        if not _VERSION.fullmatch(chosen) or not path.is_dir():
+        if not VERSION.fullmatch(chosen) or not path.is_dir():
             known = ", ".join([*self.aliases(), *self.versions()]) or "none"
             raise ModelError(
                 f"there is no model {self.name}/{version} in {self.root} (known: {known}); "
@@ -83,18 +99,37 @@ class Registry:
         return self.folder / f"{newest + 1:04d}"
 
     def read(self, version: str) -> tuple[BundleFile, ModelParts]:
-        """Read a version (or alias) whose files all have their recorded hashes.
+        """Read a version (or alias) whose files have passed all checks but those of a child process.
 
         Raises:
             ModelError: naming what is missing or damaged, or that the bundle is another version.
         """
+        bundle = read_bundle(self.path_of(version), self.trust, self.name)
+        return bundle.described, bundle.parts
+
+    def load(self, version: str) -> ModelParts:
+        """Read a version (or alias) that a child process has loaded, for a process that must not die of it.
+
+        Raises:
+            ModelError: as `read`, or the child process refused it.
+        """
+        return load_bundle(self.path_of(version), self.trust, self.name, self.child).parts
+
+    def verify(self, version: str) -> BundleReport:
+        """Check a version (or alias) as `load` does, and tell of every file."""
+        return verify_bundle(self.path_of(version), self.trust, self.name, self.child)
+
+    def sign(self, version: str, key: Ed25519PrivateKey) -> tuple[Path, str]:
+        """Sign a version (or alias) that passes all checks; return its folder and the key's id.
+
+        Raises:
+            ModelError: it is damaged, or its files cannot be written.
+        """
         path = self.path_of(version)
-        described, parts = read_bundle(path)
-        if parts.version != f"{self.name}/{path.name}":
-            raise ModelError(
-                f"{path / 'bundle.json'}: is {parts.version}; a version keeps the folder it was made in"
-            )
-        return described, parts
+        bundle = load_bundle(path, Trust(), self.name, self.child)
+        line = sign(bundle.files[DESCRIPTION], key)
+        self._replace(path / SIGNATURE, line)
+        return path, line.split()[1].decode()
 
     def promote(self, version: str) -> dict[str, str]:
         """Make a version the champion; the old one becomes `previous`. Return the aliases.
@@ -109,7 +144,7 @@ class Registry:
             if aliases.get(CHALLENGER) == chosen:
                 del aliases[CHALLENGER]
             aliases[CHAMPION] = chosen
-            self._replace(aliases)
+            self._write(aliases)
         return aliases
 
     def challenge(self, version: str | None) -> dict[str, str]:
@@ -127,15 +162,22 @@ class Registry:
                     f"{self.name}/{chosen} is the champion; give another version to challenge it"
                 )
             aliases[CHALLENGER] = chosen
-        self._replace(aliases)
+        self._write(aliases)
         return aliases
 
-    def _replace(self, aliases: dict[str, str]) -> None:
-        descriptor, temporary = tempfile.mkstemp(prefix=".aliases-", dir=self.folder)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(aliases, file, indent=1, sort_keys=True)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, self.folder / "aliases.json")
+    def _write(self, aliases: dict[str, str]) -> None:
+        text = json.dumps(aliases, indent=1, sort_keys=True) + "\n"
+        self._replace(self.folder / "aliases.json", text.encode())
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        """Write a file under another name and rename it, so that nobody sees half of it."""
+        try:
+            descriptor, temporary = tempfile.mkstemp(prefix=".writing-", dir=self.folder)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be written ({error.strerror})") from None

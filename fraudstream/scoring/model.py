@@ -163,13 +163,17 @@ class Model:
         return self.parts.calibration.at(raw)
 
     def risk_points(self, raw: Float64) -> Int64:
-        """Return the risk points 0 to 1000, [n]; a threshold's own from the threshold on, never below it."""
-        knots = self.parts.points
-        points = np.floor(knots.at(raw)).astype(np.int64)
-        # Just below a threshold the interpolation rounds up to it, and whole groups of tied scores may stand
-        # there: what a score has not reached it does not get.
-        ahead = np.append(knots.y, knots.y[-1] + 1)[np.searchsorted(knots.x, raw, side="right")]
-        return np.minimum(points, np.maximum(ahead.astype(np.int64) - 1, 0))
+        """Return the risk points 0 to 1000, [n]."""
+        return risk_points(self.parts.points, raw)
+
+
+def risk_points(knots: Knots, raw: Float64) -> Int64:
+    """Return the risk points 0 to 1000, [n]; a threshold's own from the threshold on, never below it."""
+    points = np.floor(knots.at(raw)).astype(np.int64)
+    # Just below a threshold the interpolation rounds up to it, and whole groups of tied scores may stand
+    # there: what a score has not reached it does not get.
+    ahead = np.append(knots.y, knots.y[-1] + 1)[np.searchsorted(knots.x, raw, side="right")]
+    return np.minimum(points, np.maximum(ahead.astype(np.int64) - 1, 0))
 
 
 def _compiled_forest(trees: Trees, booster: Any) -> tuple[Forest | None, str]:

@@ -6,29 +6,24 @@ import contextlib
 import threading
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import ModelError
 from fraudstream.features import Catalog
-from fraudstream.registry import CHALLENGER, CHAMPION, Registry, verify_bundle
+from fraudstream.registry import CHALLENGER, CHAMPION, Registry
+from fraudstream.registry.verify import Child, run_child
 from fraudstream.scoring import Model, ModelParts
 from fraudstream.scoring.model import bind
 from fraudstream.settings import Settings
 
 
-def load_model(settings: Settings, catalog: Catalog, version: str) -> ModelParts:
+def load_model(settings: Settings, catalog: Catalog, version: str, child: Child = run_child) -> ModelParts:
     """Read a model (a version or an alias), after a child process has loaded it.
 
     Raises:
         ModelError: naming what is wrong and what to run.
     """
-    registry = Registry(Path(settings.model.registry), settings.model.name)
-    path = registry.path_of(version)
-    report = verify_bundle(path)
-    if report.problems:
-        raise ModelError(report.problems[0])
-    _, parts = registry.read(path.name)
+    parts = Registry.of(settings.model, child).load(version)
     bind(parts, catalog)
     return parts
 
@@ -52,13 +47,16 @@ class ModelWatch:
 
     Args:
         loaded: `name/version` that scores now; empty: none, so that it looks at once.
+        child: loads a candidate in a process of its own.
     """
 
-    def __init__(self, settings: Settings, catalog: Catalog, role: str, loaded: str = "") -> None:
+    def __init__(
+        self, settings: Settings, catalog: Catalog, role: str, loaded: str = "", child: Child = run_child
+    ) -> None:
         self.role = role
         self._settings = settings
         self._catalog = catalog
-        self._registry = Registry(Path(settings.model.registry), settings.model.name)
+        self._registry = Registry.of(settings.model, child)
         self._named = settings.model.version if role == CHAMPION else settings.model.challenger
         self._every_s = settings.model.reload_ms / 1000 or inf
         self._due_s = monotonic_s() + self._every_s if loaded else 0.0
@@ -129,7 +127,10 @@ class ModelWatch:
         try:
             model = None
             if self._version():
-                model = Model(load_model(self._settings, self._catalog, self._named), self._catalog)
+                model = Model(
+                    load_model(self._settings, self._catalog, self._named, self._registry.child),
+                    self._catalog,
+                )
             self._found = Found(model)
         except Exception as error:  # whatever is wrong with it, the model that scores goes on
             self._found = Found(refused=str(error) or type(error).__name__)

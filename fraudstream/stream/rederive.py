@@ -16,7 +16,7 @@ from fraudstream.errors import ConfigError, ModelError
 from fraudstream.features import Catalog, build_catalog
 from fraudstream.features.engine import FLAG_NAMES
 from fraudstream.records import Alert, Decision
-from fraudstream.registry import Registry
+from fraudstream.registry import Registry, Trust
 from fraudstream.scoring import Model, Policy, build_policy
 from fraudstream.scoring.decide import expected_loss
 from fraudstream.scoring.explain import Explainer, Explanation, Rows
@@ -224,7 +224,7 @@ def _model(settings: Settings, decision: Decision, catalog: Catalog, found: Rede
     name, _, version = decision.model.partition("/")
     root = Path(settings.model.registry)
     try:
-        return Model(Registry(root, name).read(version)[1], catalog)
+        return Model(Registry(root, name, Trust.of(settings.model)).read(version)[1], catalog)
     except ModelError as error:
         found.missing.append(
             Missing(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from fraudstream.bus.files import read_labels, read_transactions
 from fraudstream.clock import iso, now_ms
 from fraudstream.decode import Decoder
@@ -25,17 +27,22 @@ def train_from_files(
     as_of_ms: int | None,
     promote: bool,
     advance: Advance,
+    key: Ed25519PrivateKey | None = None,
 ) -> dict[str, Any]:
     """Train on files and write the bundle; return what a machine wants to know of it.
 
     Args:
         as_of_ms: nothing known later is used; None: now, or when the newest transaction is mature, if that
             was earlier.
-        promote: make it the champion; the first model of a name always is.
+        promote: make it the champion; the first model of a name always is, unless it lacks a needed signature.
+        key: signs it.
+
+    Raises:
+        ModelError: there is too little to learn from, or no trusted key signed what was to be the champion.
     """
     catalog = build_catalog(settings.features, settings.event)
     engine = new_engine(settings, catalog)
-    registry = Registry(Path(settings.model.registry), settings.model.name)
+    registry = Registry.of(settings.model)
     if as_of_ms is None:
         as_of_ms = min(now_ms(), _newest_transaction(transactions, catalog) + settings.labels.maturity_ms)
     windows = Windows.before(as_of_ms, settings.labels.maturity_ms, settings.training)
@@ -49,9 +56,11 @@ def train_from_files(
         "training": {"as_of": iso(as_of_ms), **trained.training},
         "metrics": trained.metrics,
     }
-    write_bundle(path, trained.parts, about, trained.golden, trained.report)
-    champion = promote or not registry.aliases()
+    write_bundle(path, trained.parts, about, trained.golden, trained.report, key)
+    signed_enough = key is not None or not settings.model.require_signature
+    champion = promote or (signed_enough and not registry.aliases())
     if champion:
+        registry.read(path.name)
         registry.promote(path.name)
     return {
         "path": str(path),
@@ -80,7 +89,7 @@ def replay_files(settings: Settings, plan: ReplayPlan, advance: Advance) -> dict
             "give the files of what became known"
         )
     labels = read_labels(plan.labels) if plan.labels is not None else None
-    registry = Registry(Path(settings.model.registry), settings.model.name)
+    registry = Registry.of(settings.model)
     _, parts = registry.read(settings.model.version)
     pipeline = Pipeline(new_engine(settings, catalog), Model(parts, catalog), policy)
     challenger = Model(registry.read(plan.challenger)[1], catalog) if plan.challenger else None

@@ -186,7 +186,7 @@ def _thresholds(points: Knots, legitimate_raw: Float64) -> list[dict[str, Any]]:
 def _golden(parts: ModelParts, X: Float64) -> Golden:
     """Score the rows with the model as it will be loaded, from its text."""
     loaded = lgb.Booster(model_str=parts.booster_text)
-    return Golden(X, loaded.predict(X, raw_score=True, num_threads=1))
+    return Golden.of(parts, X, loaded.predict(X, raw_score=True, num_threads=1))
 
 
 def _report(

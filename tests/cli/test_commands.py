@@ -19,8 +19,7 @@ import typer
 from fraudstream.bus.files import count_rows
 from fraudstream.cli import app
 from fraudstream.features import build_catalog
-from fraudstream.registry import read_bundle, write_bundle
-from fraudstream.registry.bundle import read_golden
+from fraudstream.registry import write_bundle
 from fraudstream.simulate import DAY_MS, World, WorldConfig, simulate
 from tests.cli.running import Ended, fraudstream, started
 from tests.worlds import LIVE_MS, START_MS, TinyWorld, write_rows
@@ -306,12 +305,12 @@ def test_models_are_listed_shown_verified_challenged_promoted_and_rolled_back(
     tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
     shutil.copytree(tiny_world.folder / "models", tmp_path / "models")
-    described, parts = read_bundle(tiny_world.bundle)
+    bundle = tiny_world.read()
     write_bundle(
         tmp_path / "models" / "card_payment" / "0002",
-        dataclasses.replace(parts, version="card_payment/0002"),
-        {name: getattr(described, name) for name in ("created_at", "training", "metrics")},
-        read_golden(tiny_world.bundle, parts.feature_names),
+        dataclasses.replace(bundle.parts, version="card_payment/0002"),
+        {name: getattr(bundle.described, name) for name in ("created_at", "training", "metrics")},
+        bundle.golden(),
         {"report.md": "# Model card_payment/0002\n"},
     )
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from fraudstream.errors import ModelError
-from fraudstream.registry import Registry
+from fraudstream.registry import Registry, Trust
 from tests.worlds import TinyWorld
 
 
 @pytest.fixture
 def registry(tiny_world: TinyWorld, tmp_path: Path) -> Registry:
     """Three copies of one bundle: 0001 is champion."""
-    registry = Registry(tmp_path, "card_payment")
+    registry = Registry(tmp_path, "card_payment", Trust())
     for version in ("0001", "0002", "0003"):
         shutil.copytree(tiny_world.bundle, registry.folder / version)
     registry.promote("0001")
@@ -24,7 +24,7 @@ def registry(tiny_world: TinyWorld, tmp_path: Path) -> Registry:
 
 
 def test_an_empty_registry_has_no_versions_and_says_what_to_run(tmp_path: Path) -> None:
-    registry = Registry(tmp_path, "card_payment")
+    registry = Registry(tmp_path, "card_payment", Trust())
     assert registry.versions() == []
     assert registry.aliases() == {}
     assert registry.next_path() == tmp_path / "card_payment" / "0001"

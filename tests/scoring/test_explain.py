@@ -7,8 +7,6 @@ import pytest
 
 from fraudstream.batch import Float64, Int64
 from fraudstream.features import build_catalog
-from fraudstream.registry import Registry
-from fraudstream.registry.bundle import read_golden
 from fraudstream.scoring import Model
 from fraudstream.scoring.explain import Explainer, Explanation, Rows
 from fraudstream.scoring.groups import group_of
@@ -29,11 +27,11 @@ def explain(
 @pytest.fixture(scope="module")
 def scored(tiny_world: TinyWorld) -> Scored:
     """The world's model and rows of X with the missing values that they have."""
-    _, parts = Registry(tiny_world.folder / "models", "card_payment").read("champion")
+    bundle = tiny_world.read()
     catalog = build_catalog(tiny_world.settings.features, tiny_world.settings.event)
-    X = read_golden(tiny_world.bundle, parts.feature_names).X
+    X = bundle.golden().X
     assert np.isnan(X).any()
-    return Model(parts, catalog), X
+    return Model(bundle.parts, catalog), X
 
 
 @pytest.mark.parametrize("reasons_max", [1, 3, 50])

@@ -16,8 +16,6 @@ from sklearn.isotonic import IsotonicRegression
 from fraudstream.batch import Float64
 from fraudstream.errors import ModelError
 from fraudstream.features import Catalog, build_catalog
-from fraudstream.registry import Registry
-from fraudstream.registry.bundle import read_golden
 from fraudstream.scoring import Model, ModelParts
 from fraudstream.scoring.model import POINTS_FPR, Knots, bind, points_knots
 from fraudstream.settings import FeatureGroup
@@ -45,9 +43,9 @@ class Loaded:
 
 @pytest.fixture(scope="module")
 def loaded(tiny_world: TinyWorld) -> Loaded:
-    _, parts = Registry(tiny_world.folder / "models", "card_payment").read("champion")
+    bundle = tiny_world.read()
     catalog = build_catalog(tiny_world.settings.features, tiny_world.settings.event)
-    return Loaded(parts, catalog, read_golden(tiny_world.bundle, parts.feature_names).X)
+    return Loaded(bundle.parts, catalog, bundle.golden().X)
 
 
 def points_of(knots: Knots, raw: Float64, loaded: Loaded) -> npt.NDArray[np.int64]:
@@ -152,7 +150,7 @@ def test_the_calibration_is_bit_for_bit_what_scikit_learn_predicts(
 
 
 def test_raw_scores_are_the_boosters_own(tiny_world: TinyWorld, loaded: Loaded) -> None:
-    golden = read_golden(tiny_world.bundle, loaded.parts.feature_names)
+    golden = tiny_world.read().golden()
     assert Model(loaded.parts, loaded.catalog).raw_scores(golden.X).tolist() == golden.raw.tolist()
 
 

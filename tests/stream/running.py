@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -116,7 +115,7 @@ def start(
     patient = {"worker__dead_letter_rate_max": 1.0, "worker__explain_budget_ms": 60_000}
     settings = world.settings_with(**{**patient, **overrides})
     catalog = build_catalog(settings.features, settings.event)
-    _, parts = Registry(Path(settings.model.registry), settings.model.name).read(settings.model.version)
+    _, parts = Registry.of(settings.model).read(settings.model.version)
     model = Model(parts, catalog)
     policy = build_policy(settings)
     if not isinstance(source, MemorySource):

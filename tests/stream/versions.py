@@ -12,8 +12,8 @@ from typing import Any
 
 import lightgbm as lgb
 
-from fraudstream.registry import CHAMPION, Registry, read_bundle, write_bundle
-from fraudstream.registry.bundle import Golden, read_golden
+from fraudstream.registry import CHAMPION, Registry, Trust, read_bundle, write_bundle
+from fraudstream.registry.bundle import Golden
 from tests.stream.running import Running, as_messages, start
 from tests.worlds import TinyWorld
 
@@ -23,7 +23,7 @@ WITHIN_S = 60.0
 def copied(world: TinyWorld, folder: Path) -> Registry:
     """Return a copy of the world's models: 0001 is champion."""
     shutil.copytree(world.folder / "models", folder / "models")
-    return Registry(folder / "models", "card_payment")
+    return Registry(folder / "models", "card_payment", Trust())
 
 
 def describe(folder: Path, **changed: object) -> None:
@@ -36,17 +36,17 @@ def describe(folder: Path, **changed: object) -> None:
 
 def add_smaller(registry: Registry, trees: int) -> str:
     """Add 0001's first trees as a version of their own, which scores otherwise; return it."""
-    described, parts = read_bundle(registry.folder / "0001")
+    bundle = read_bundle(registry.folder / "0001", Trust())
+    parts, golden = bundle.parts, bundle.golden()
     path = registry.next_path()
     booster = lgb.Booster(model_str=parts.booster_text)
     text = booster.model_to_string(num_iteration=trees)
-    golden = read_golden(registry.folder / "0001", parts.feature_names)
     raw = booster.predict(golden.X, raw_score=True, num_iteration=trees, num_threads=1)
     write_bundle(
         path,
         dataclasses.replace(parts, version=f"{registry.name}/{path.name}", booster_text=text),
-        {name: getattr(described, name) for name in ("created_at", "training", "metrics")},
-        Golden(golden.X, raw),
+        {name: getattr(bundle.described, name) for name in ("created_at", "training", "metrics")},
+        Golden.of(parts, golden.X, raw),
         {"report.md": f"The first {trees} trees of 0001.\n"},
     )
     return path.name

@@ -15,7 +15,7 @@ import pytest
 from fraudstream.bus.files import Labels, read_labels
 from fraudstream.errors import ConfigError, ModelError
 from fraudstream.features import build_catalog, new_engine
-from fraudstream.registry import verify_bundle
+from fraudstream.registry import Trust, verify_bundle
 from fraudstream.settings import Settings
 from fraudstream.simulate import DAY_MS
 from fraudstream.training.dataset import Dataset, dataset_as_of
@@ -70,7 +70,7 @@ def test_the_same_files_and_seed_give_the_same_model_byte_for_byte(
 ) -> None:
     first, second = train_on(tiny_world, tmp_path / "a"), train_on(tiny_world, tmp_path / "b")
     assert learned(first) == learned(second) == learned(tiny_world.bundle)
-    assert verify_bundle(first).problems == []
+    assert verify_bundle(first, Trust()).problems == []
 
 
 def test_another_seed_gives_another_model(tiny_world: TinyWorld, tmp_path: Path) -> None:
