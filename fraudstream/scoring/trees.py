@@ -65,13 +65,18 @@ class Trees:
         """Return rows on, just below and just above thresholds, in and out of categories, or missing."""
         rng = np.random.default_rng(seed)
         X = np.zeros((rows, self.features))
+        nothing = np.zeros(0, np.int64)
+        looked_at = np.concatenate([nothing, *(tree.feature for tree in self.trees)])
+        thresholds = np.concatenate([np.zeros(0), *(tree.threshold for tree in self.trees)])
+        categorical = np.concatenate([nothing, *(tree.kind & CATEGORICAL for tree in self.trees)]) != 0
+        words = np.concatenate([nothing, *(np.full(len(tree.kind), len(tree.words)) for tree in self.trees)])
         for feature in range(self.features):
+            here = looked_at == feature
+            known = thresholds[here & ~categorical]
             values = [np.array([0.0, np.nan, np.inf, -np.inf, ZERO_THRESHOLD, -ZERO_THRESHOLD])]
-            for tree in self.trees:
-                known = tree.threshold[(tree.feature == feature) & (tree.kind & CATEGORICAL == 0)]
-                values += [known, np.nextafter(known, -np.inf), np.nextafter(known, np.inf)]
-                if ((tree.feature == feature) & (tree.kind & CATEGORICAL != 0)).any():
-                    values.append(np.arange(-1.0, WORD_BITS * len(tree.words) + 2.0))
+            values += [known, np.nextafter(known, -np.inf), np.nextafter(known, np.inf)]
+            if (here & categorical).any():
+                values.append(np.arange(-1.0, WORD_BITS * words[here & categorical].max() + 2.0))
             X[:, feature] = rng.choice(np.concatenate(values), rows)
         return X
 

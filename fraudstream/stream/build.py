@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], 
     if stop():
         return None
     _spare_the_collector()
+    _give_way_soon()
     labels = KafkaReader(settings, topics.labels) if labelled else None
     return Worker(
         settings,
@@ -98,6 +100,14 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
+
+
+def _give_way_soon() -> None:
+    """Let threads beside the loop hold the interpreter for half a millisecond at once, not for five.
+
+    While another model is made ready, each call of the loop that lets go of it may wait as long for its return.
+    """
+    sys.setswitchinterval(0.0005)
 
 
 def _absorb_files(engine: FeatureEngine, path: Path, settings: Settings) -> None:
