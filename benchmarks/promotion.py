@@ -36,8 +36,7 @@ from benchmarks.machine import about_machine
 from benchmarks.worker import START_MS, configure, process, say
 from fraudstream.bus.kafka import create_topics
 from fraudstream.records import Challenger, Decision
-from fraudstream.registry import Registry, read_bundle, write_bundle
-from fraudstream.registry.bundle import read_golden
+from fraudstream.registry import Registry, Trust, read_bundle, write_bundle
 from fraudstream.settings import Settings, load_settings
 from fraudstream.simulate import WorldConfig, simulate
 from fraudstream.simulate.write import messages, write_world
@@ -92,7 +91,7 @@ def run(rate: int, phase_s: float, partitions: int) -> dict[str, Any]:
         settings = configure(folder, broker.bootstrap, partitions, 1024)
         ids, trees = prepare(folder, count)
         create_topics(settings)
-        registry = Registry(folder / "models", "card_payment")
+        registry = Registry(folder / "models", "card_payment", Trust())
         with process(["fraudstream", "worker", "-c"], folder), reader_of(settings) as read:
             wait_until_challenged(settings)
             say(f"sending {count} transactions at {rate}/s")
@@ -120,7 +119,7 @@ def prepare(folder: Path, count: int) -> tuple[dict[str, int], int]:
     training = load_settings(folder / "fraudstream.toml", MODEL, environment={})
     data = folder / "data"
     train_from_files(training, data / "transactions", data / "labels", None, True, lambda *done: None)
-    registry = Registry(folder / "models", "card_payment")
+    registry = Registry(folder / "models", "card_payment", Trust())
     for version in (SECOND, CHALLENGING):
         copy_version(registry, version)
     registry.challenge(CHALLENGING)
@@ -131,17 +130,16 @@ def prepare(folder: Path, count: int) -> tuple[dict[str, int], int]:
             file.write(key + b"\t" + value + b"\n")
     ids = world.transactions["transaction_id"].to_pylist()[:count]
     assert len(ids) == count, f"the world has only {len(ids)} transactions"
-    text = read_bundle(registry.folder / FIRST)[1].booster_text
+    text = read_bundle(registry.folder / FIRST, Trust()).parts.booster_text
     return {identity: number for number, identity in enumerate(ids)}, text.count("\nTree=")
 
 
 def copy_version(registry: Registry, version: str) -> None:
     """Add the first version once more under another number."""
-    described, parts = read_bundle(registry.folder / FIRST)
-    about = {name: getattr(described, name) for name in ("created_at", "training", "metrics")}
-    golden = read_golden(registry.folder / FIRST, parts.feature_names)
-    other = dataclasses.replace(parts, version=f"{registry.name}/{version}")
-    write_bundle(registry.folder / version, other, about, golden, {"report.md": "A copy.\n"})
+    bundle = read_bundle(registry.folder / FIRST, Trust())
+    about = {name: getattr(bundle.described, name) for name in ("created_at", "training", "metrics")}
+    other = dataclasses.replace(bundle.parts, version=f"{registry.name}/{version}")
+    write_bundle(registry.folder / version, other, about, bundle.golden(), {"report.md": "A copy.\n"})
 
 
 def wait_until_challenged(settings: Settings) -> None:
