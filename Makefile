@@ -9,7 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-slow lint fmt bench ci lock up clean
+.PHONY: help setup demo test test-slow mutations lint fmt bench ci lock up clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ test: $(STAMP)  ## All tests; starts a real Kafka by itself (ARGS='-k name' pass
 
 test-slow: $(STAMP)  ## The property tests in their long run
 	FRAUDSTREAM_HYPOTHESIS=slow $(BIN)/python -m pytest tests/features tests/test_decode.py $(ARGS)
+
+mutations: $(STAMP)  ## Damage every file of a model in hundreds of ways beside a serving worker
+	$(BIN)/python -m benchmarks.mutations --json
 
 lint: $(STAMP)  ## ruff, mypy --strict, the layers
 	$(BIN)/ruff check .

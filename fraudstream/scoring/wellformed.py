@@ -66,8 +66,8 @@ def check_booster_text(text: str, feature_names: Sequence[str]) -> int:
     Raises:
         ModelError: it is not, or larger than the limits; says where.
     """
-    _require(text.startswith("tree\n") and not _CONTROLS.search(text), "is not a model text of LightGBM")
     head, separator, rest = text.partition("\n\nTree=0\n")
+    _require(head.startswith("tree\n") and not _CONTROLS.search(head), "is not a model text of LightGBM")
     header = _header(head.split("\n")[1:])
     names, features = header["feature_names"].split(" "), int(header["max_feature_idx"]) + 1
     _require(features <= FEATURES_MAX, f"has more than {FEATURES_MAX} features")
@@ -93,9 +93,9 @@ def check_booster_text(text: str, feature_names: Sequence[str]) -> int:
             raise ModelError(f"tree {number}: {error}") from None
         _require(leaves <= LEAVES_MAX, f"has more than {LEAVES_MAX} leaves")
         at += size
-    _require(
-        _TAIL.fullmatch(encoded[at:].decode(errors="replace")) is not None, "has other lines behind its trees"
-    )
+    tail = encoded[at:].decode(errors="replace")
+    known = _TAIL.fullmatch(tail) is not None and not _CONTROLS.search(tail)
+    _require(known, "has other lines behind its trees")
     return len(sizes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
 
 from fraudstream.clock import monotonic_s
@@ -26,6 +27,9 @@ def load_model(settings: Settings, catalog: Catalog, version: str, child: Child 
     parts = Registry.of(settings.model, child).load(version)
     bind(parts, catalog)
     return parts
+
+
+FILES_SEEN_MAX = 64  # more than a bundle can have
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ class ModelWatch:
         """Return what changes when somebody mends the aliases or the version that they name."""
         paths = [self._registry.folder / "aliases.json"]
         with contextlib.suppress(ModelError, OSError):
-            paths += sorted(self._registry.path_of(self._named).iterdir())
+            paths += sorted(islice(self._registry.path_of(self._named).rglob("*"), FILES_SEEN_MAX))
         found = []
         for path in paths:
             try:

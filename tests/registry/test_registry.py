@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -95,12 +97,35 @@ def test_a_reader_never_sees_half_of_a_promotion(registry: Registry) -> None:
     assert sorted(p.name for p in registry.folder.iterdir()) == ["0001", "0002", "0003", "aliases.json"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"champion": 1}', '{"champion": ["0001"]}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"champion": 1}',
+        '{"champion": ["0001"]}',
+        "\xff",
+        '{"a":' * 10_000,
+        " " * 70_000,
+    ],
+)
 def test_damaged_aliases_are_refused_by_name(registry: Registry, text: str) -> None:
     (registry.folder / "aliases.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ModelError, match=r"aliases\.json") as refused:
         registry.path_of("champion")
     assert "\n" not in str(refused.value)
+
+
+def test_aliases_that_are_no_plain_file_are_refused_without_waiting(registry: Registry) -> None:
+    path = registry.folder / "aliases.json"
+    path.unlink()
+    for make in (partial(os.symlink, "/dev/zero"), os.mkfifo, os.mkdir):
+        make(path)
+        with pytest.raises(ModelError, match=r"aliases\.json: (is|cannot be read)"):
+            registry.aliases()
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 @pytest.mark.parametrize(
