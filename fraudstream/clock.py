@@ -16,6 +16,11 @@ def monotonic_s() -> float:
     return time.perf_counter()
 
 
+def pause(seconds: float) -> None:
+    """Do nothing for a while."""
+    time.sleep(seconds)
+
+
 def iso(time_ms: int) -> str:
     """Write Unix milliseconds as ISO 8601 UTC.
 

@@ -37,6 +37,10 @@ class BusError(FraudstreamError):
     """Check that the broker is reachable and that the topics exist and may be used; then restart."""
 
 
+class FencedError(BusError):
+    """Another worker runs under the same name: stop one of the two, or give each a `worker.instance` of its own."""
+
+
 class CheckpointError(FraudstreamError):
     """The recorded position cannot be continued from; the message names the ways on."""
 

@@ -7,7 +7,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
-STAGES = ("consume", "labels", "decode", "features", "score", "shadow", "explain", "produce", "commit")
+STAGES = (
+    *("consume", "labels", "decode", "features", "score", "shadow"),
+    *("explain", "produce", "commit", "snapshot"),
+)
 # Lower bounds of the shifts that are counted: challenger's risk points less the champion's; the first has none.
 SHIFTS = (-1000, -200, -100, -50, -20, -5, -1, 0, 1, 2, 6, 21, 51, 101, 201)
 
@@ -54,6 +57,20 @@ class WorkerMetrics:
         self.entities = Gauge("fraudstream_entities", "Entities kept", ["entity"], registry=r)
         # Features whose windows reach back before the known history.
         self.features_cold = Gauge("fraudstream_features_cold", "Features not warm yet", registry=r)
+        # Snapshots of the state, by how they ended: taken, or failed (the log says why).
+        self.snapshots = Counter("fraudstream_snapshots", "Snapshots", ["result"], registry=r)
+        # When the last snapshot was complete, Unix seconds; 0 before the first.
+        self.snapshot_made = Gauge(
+            "fraudstream_snapshot_made_seconds", "Time of the last snapshot", registry=r
+        )
+        # How long the last snapshot took to write.
+        self.snapshot_seconds = Gauge("fraudstream_snapshot_seconds", "Time a snapshot took", registry=r)
+        # How long the loop stood still for the last snapshot.
+        self.snapshot_stall_seconds = Gauge(
+            "fraudstream_snapshot_stall_seconds", "Stall by a snapshot", registry=r
+        )
+        # Turns in which a commit could not be completed: the broker is away, slow, or refuses it.
+        self.commits_waiting = Counter("fraudstream_commits_waiting", "Commits retried", registry=r)
         # 1 once the worker serves, 0 while it rebuilds state.
         self.ready = Gauge("fraudstream_ready", "1 when serving", registry=r)
         # 1 while the compiled forest scores, 0 while LightGBM itself does.

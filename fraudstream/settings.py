@@ -10,11 +10,12 @@ import base64
 import json
 import os
 import re
+import socket
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -82,6 +83,19 @@ class StateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
                 f'state.complete_from = "{self.complete_from}": give "start", nothing (from the first '
                 'transaction on), or an ISO 8601 instant, "2026-08-08"'
             ) from None
+
+
+class SnapshotSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[snapshots]`: where and how often a worker saves its state."""
+
+    folder: str
+    interval: str
+    kept: Annotated[int, Meta(ge=1, le=1000)]
+
+    @property
+    def interval_ms(self) -> int:
+        """Return how often the state is saved, in milliseconds."""
+        return parse_duration_ms(self.interval, "snapshots.interval")
 
 
 class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -193,7 +207,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     group: Annotated[str, Meta(min_length=1)]
     batch_rows_max: Annotated[int, Meta(ge=1, le=65_536)]
     poll_timeout_ms: Annotated[int, Meta(ge=1, le=10_000)]
+    delivery: Literal["exactly_once", "at_least_once"]
     commit_interval_ms: Annotated[int, Meta(ge=1, le=60_000)]
+    instance: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,200}$")]
+    several: Literal["refuse", "allow"]
     dead_letter_rate_max: Annotated[float, Meta(gt=0, le=1)]
     dead_letter_window: Count
     reasons_max: Annotated[int, Meta(ge=1, le=50)]
@@ -202,6 +219,16 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     feature_log: bool
     web_host: str
     web_port: Annotated[int, Meta(ge=0, le=65_535)]
+
+    @property
+    def instance_name(self) -> str:
+        """Return this worker's name in its group; empty: another one at each start.
+
+        Host and web port name a process, as no two can have the same.
+        """
+        if self.instance or not self.web_port:
+            return self.instance
+        return re.sub(r"[^A-Za-z0-9._-]", "-", f"{socket.gethostname()}-{self.web_port}")
 
 
 KafkaValue = str | int | float | bool
@@ -215,6 +242,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     event: EventType
     features: list[FeatureGroup]
     state: StateSettings
+    snapshots: SnapshotSettings
     decisions: DecisionSettings
     outcomes: list[Outcome]
     alerts: AlertSettings
@@ -344,6 +372,7 @@ def _checked(merged: dict[str, Any]) -> Settings:
         settings.state.lateness_ms,
         settings.state.repeat_horizon_ms,
         settings.state.complete_from_ms,
+        settings.snapshots.interval_ms,
     )
     _ = settings.labels.maturity_ms, settings.labels.grace_ms, settings.model.trusted_key_bytes
     read_words(settings.alerts.language, settings.alerts.words)
@@ -376,7 +405,13 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.+)`")
 _MISSING = re.compile(r"Object missing required field `(.+)`")
 
 
-_CHOICES = {"type": get_args(FieldType), "null_key": ("reject", "accept"), "role": ("place",)}
+_CHOICES = {
+    "type": get_args(FieldType),
+    "null_key": ("reject", "accept"),
+    "role": ("place",),
+    "delivery": ("exactly_once", "at_least_once"),
+    "several": ("refuse", "allow"),
+}
 
 
 def _one_line(message: str, plain: Any, where: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 Headers = list[tuple[str, bytes | None]]
@@ -36,21 +36,23 @@ class Source(Protocol):
 
     Attributes:
         generation: grows whenever what was read before must be forgotten (partitions changed hands): the
-            messages after it begin again at the oldest ones kept.
+            messages after it begin again at `begin_from`.
         emit_from: for each assigned partition the first offset that was not served before; messages below
             it only rebuild state.
         begin_from: for each assigned partition the offset that reading begins at.
+        whole: whether all partitions of the topic are assigned.
     """
 
     generation: int
     emit_from: Positions
     begin_from: Positions
+    whole: bool
 
     def poll(self, rows_max: int, timeout_s: float) -> Sequence[Any]:
         """Return up to `rows_max` messages: wait for the first, then take what is there."""
 
-    def commit(self, positions: Positions) -> bool:
-        """Record that everything before these positions is done; False: try again later. Raises BusError."""
+    def wait(self, timeout_s: float) -> None:
+        """Stay a member of the group, without reading, until something changes or the time is over."""
 
     def lag(self) -> int:
         """Return how many messages are known to wait."""
@@ -58,18 +60,36 @@ class Source(Protocol):
     def behind(self, rows: int) -> set[int]:
         """Return the assigned partitions of which more than `rows` messages are known to wait."""
 
-    def on_revoke(self, finish: Callable[[], None]) -> None:
-        """Call `finish` before partitions are given up."""
+    def listen(self, handover: Handover) -> None:
+        """Ask before partitions come and tell before they go."""
 
     def close(self) -> None:
         """Leave the group and give everything back."""
 
 
+class Handover(Protocol):
+    """What a source asks and tells when partitions change hands; called from within `poll` and `wait`."""
+
+    def begin(self, oldest: Positions, served: Positions) -> Positions:
+        """Return where to begin reading partitions that are assigned.
+
+        Args:
+            oldest: the first offset kept of each.
+            served: the first offset that was not served before.
+        """
+
+    def finish(self) -> None:
+        """Commit: all partitions are about to be given up."""
+
+
 class LabelSource(Protocol):
     """Where labels come from: all of them, from the oldest kept on. Used from one thread; commits nothing."""
 
-    def rewind(self) -> None:
-        """Begin again at the oldest one kept. Raises BusError."""
+    def rewind(self, positions: Positions | None = None) -> None:
+        """Begin again at the oldest one kept, or at these positions. Raises BusError."""
+
+    def positions(self) -> Positions:
+        """Return what is to be read next of each partition."""
 
     def caught_up(self) -> bool:
         """Tell whether everything that was there at the last `rewind` has been read."""
@@ -87,8 +107,18 @@ class Sink(Protocol):
     def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
         """Queue one message. Raises BusError when it cannot be queued within a bounded time."""
 
-    def flush(self) -> None:
-        """Wait until everything sent is acknowledged. Raises BusError when anything was not."""
+    def commit(self, positions: Positions) -> bool:
+        """Make what was sent last, and record that everything before these positions is done.
+
+        Waits a bounded time. False: it goes on; nothing may be sent until a further call with the same
+        positions says True.
+
+        Raises:
+            BusError: it cannot be had, and nothing of it is recorded.
+        """
+
+    def discard(self) -> None:
+        """Forget what was sent since the last commit: somebody serves it again."""
 
     def close(self) -> None:
-        """Give everything back; what was not flushed may be lost."""
+        """Give everything back; what was not committed may be lost."""

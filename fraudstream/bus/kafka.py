@@ -14,19 +14,16 @@ from typing import Any
 
 import structlog
 from confluent_kafka import (
-    OFFSET_BEGINNING,
-    OFFSET_INVALID,
     Consumer,
     KafkaError,
     KafkaException,
-    Producer,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from fraudstream.bus.base import Headers, Positions
-from fraudstream.clock import monotonic_s
-from fraudstream.errors import BusError
+from fraudstream.bus.base import Handover, Positions
+from fraudstream.clock import monotonic_s, pause
+from fraudstream.errors import BusError, FencedError
 from fraudstream.settings import KafkaConfig, Settings
 
 log = structlog.get_logger("kafka")
@@ -36,7 +33,8 @@ FLUSH_TIMEOUT_S = 60.0
 _COMPLAINT_EVERY_S = 10.0
 _READ_ROWS = 10_000
 MESSAGE_BYTES_MAX = 8_000_000
-REFUSALS_MAX = 60  # commits in a row: a minute at one a second
+SESSION_TIMEOUT_MS = 10_000  # after a crash its partitions wait this long, unless the worker comes back
+REFUSALS_MAX = 600  # commits in a row: a minute at ten a second
 _GROUP_CHANGES = (
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError.ILLEGAL_GENERATION,
@@ -51,7 +49,7 @@ _GROUP_CHANGES = (
 )
 
 
-class _Complaints:
+class Complaints:
     """Says that the broker is away, once in a while, in one line."""
 
     def __init__(self, config: KafkaConfig) -> None:
@@ -59,6 +57,7 @@ class _Complaints:
         self._next_s = 0.0
 
     def __call__(self, error: KafkaError) -> None:
+        """Take what librdkafka says."""
         if monotonic_s() < self._next_s:
             return
         self._next_s = monotonic_s() + _COMPLAINT_EVERY_S
@@ -79,40 +78,73 @@ def client_config(settings: Settings, role: str) -> dict[str, Any]:
         config.update(settings.kafka_consumer)
         config.update({"group.id": settings.worker.group, "enable.auto.commit": False})
         config.setdefault("auto.offset.reset", "earliest")
+        if config.get("group.protocol", "classic") == "classic":
+            config.setdefault(
+                "session.timeout.ms", SESSION_TIMEOUT_MS
+            )  # of the newer protocol the broker decides
     elif role == "producer":
         # The default partitioner puts a key elsewhere than Java clients do.
         config.update({"partitioner": "murmur2_random", "enable.idempotence": True})
         config.update(settings.kafka_producer)
-    config["error_cb"] = _Complaints(settings.kafka)
+    config["error_cb"] = Complaints(settings.kafka)
     config["logger"] = _Quiet()
     return config
 
 
 class KafkaSource:
-    """A member of the worker's consumer group."""
+    """A member of the worker's consumer group.
+
+    Partitions are given up all together (`range` and the like) or one by one (`cooperative-sticky`, and
+    `group.protocol = consumer`). In both cases what is assigned is read anew from where `Handover.begin` says.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.generation = 0
         self.emit_from: Positions = {}
         self.begin_from: Positions = {}
+        self.whole = False
         self._topic = settings.topics.transactions
         self._begin = str(settings.kafka_consumer.get("auto.offset.reset", "earliest"))
         self._high: Positions = {}
         self._refusals = 0
-        self._finish: Callable[[], None] = lambda: None
-        self._consumer = Consumer(client_config(settings, "consumer"))
+        self._handover: Handover | None = None
+        self._closing = False
+        self._early: list[Any] = []  # read while nothing was to be read
+        config = client_config(settings, "consumer")
+        if instance := settings.worker.instance_name:
+            config.setdefault("group.instance.id", instance)
+        self._one_by_one = config.get("group.protocol", "classic") != "classic" or "cooperative" in str(
+            config.get("partition.assignment.strategy", "")
+        )
+        self._consumer = Consumer(config)
         self._consumer.subscribe(
             [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )
 
     def poll(self, rows_max: int, timeout_s: float) -> Sequence[Any]:
         """Return up to `rows_max` messages, as `Source` says."""
-        first = self._consumer.consume(1, timeout_s)
+        first, self._early = self._early or self._consumer.consume(1, timeout_s), []
         generation = self.generation  # now: partitions assigned in that call came before its message
-        rest = self._consumer.consume(rows_max - 1, 0) if first and rows_max > 1 else []
+        rest = self._consumer.consume(rows_max - len(first), 0) if 0 < len(first) < rows_max else []
         if self.generation != generation:
             first = []  # fetched before the partitions changed; it is read again
         return _usable(first + rest, self._topic)
+
+    def wait(self, timeout_s: float) -> None:
+        """Serve the group without reading, as `Source` says."""
+        generation = self.generation
+        paused = self._consumer.assignment()
+        self._consumer.pause(paused)
+        arrived = _usable(self._consumer.consume(1, timeout_s), self._topic)
+        if self.generation == generation:
+            self._early += arrived
+            self._consumer.resume(paused)
+        else:
+            self._early = []
+
+    def group_metadata(self) -> Any:
+        """Return what makes a transaction fail once another member has the partitions."""
+        return self._consumer.consumer_group_metadata()
 
     def commit(self, positions: Positions) -> bool:
         """Commit offsets and wait for the broker's answer; False when it is to be tried again later.
@@ -120,9 +152,8 @@ class KafkaSource:
         While the group changes or its broker is away a commit is refused. Either the next one goes through, or
         the partitions are lost and read again from what was committed last.
         """
-        offsets = [TopicPartition(self._topic, p, offset) for p, offset in positions.items()]
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
+            self._consumer.commit(offsets=self.offsets(positions), asynchronous=False)
         except KafkaException as error:
             cause = error.args[0]
             self._refusals += 1
@@ -133,6 +164,10 @@ class KafkaSource:
             return False
         self._refusals = 0
         return True
+
+    def offsets(self, positions: Positions) -> list[TopicPartition]:
+        """Return positions as librdkafka takes them."""
+        return [TopicPartition(self._topic, partition, offset) for partition, offset in positions.items()]
 
     def lag(self) -> int:
         """Return how many messages are known to wait in the assigned partitions."""
@@ -153,45 +188,82 @@ class KafkaSource:
             waiting[at.partition] = max(0, max(high, self._high.get(at.partition, 0)) - next_offset)
         return waiting
 
-    def on_revoke(self, finish: Callable[[], None]) -> None:
-        """Call `finish` before partitions are given up."""
-        self._finish = finish
+    def listen(self, handover: Handover) -> None:
+        """Ask and tell this one when partitions change hands."""
+        self._handover = handover
 
     def close(self) -> None:
         """Leave the group."""
+        self._closing = True
         self._consumer.close()
 
     def _assigned(self, consumer: Any, partitions: list[Any]) -> None:
+        if self._closing:
+            return
+        try:
+            self._take(consumer, partitions)
+        except KafkaException as error:
+            raise BusError(f"partitions of {self._topic} cannot be taken: {error.args[0].str()}") from None
+
+    def _take(self, consumer: Any, partitions: list[Any]) -> None:
+        kept = [TopicPartition(self._topic, p) for p in self.emit_from] if self._one_by_one else []
+        everything = kept + [part for part in partitions if part.partition not in self.emit_from]
         self.generation += 1
         self.emit_from = {}
-        for partition, committed in zip(
-            partitions, consumer.committed(partitions, timeout=REQUEST_TIMEOUT_S), strict=True
-        ):
-            low, high = consumer.get_watermark_offsets(partition, timeout=REQUEST_TIMEOUT_S)
-            self.begin_from[partition.partition], self._high[partition.partition] = low, high
-            start = committed.offset
-            if start == OFFSET_INVALID or start < 0:
-                start = low if self._begin in ("earliest", "smallest", "beginning") else high
-            elif start < low:
-                raise BusError(
-                    f"{self._topic}/{partition.partition}: committed offset {start} is older than the oldest "
-                    f"message kept ({low}); transactions were deleted before they were scored. Reset the "
-                    "group's offsets to go on"
-                )
-            self.emit_from[partition.partition] = start
-            partition.offset = low
+        oldest: Positions = {}
+        answered = consumer.committed(everything, timeout=REQUEST_TIMEOUT_S)
+        for part, committed in zip(everything, answered, strict=True):
+            low, high = consumer.get_watermark_offsets(part, timeout=REQUEST_TIMEOUT_S)
+            oldest[part.partition], self._high[part.partition] = low, high
+            self.emit_from[part.partition] = self._served(committed, low, high)
+        self.begin_from = dict(oldest)
+        if self._handover is not None:
+            self.begin_from = self._handover.begin(oldest, self.emit_from)
+        for part in everything:
+            part.offset = self.begin_from[part.partition]
+        known = consumer.list_topics(self._topic, timeout=REQUEST_TIMEOUT_S).topics[self._topic].partitions
+        self.whole = len(known) == len(self.emit_from)
         log.info("partitions_assigned", partitions=sorted(self.emit_from), emit_from=self.emit_from)
-        consumer.assign(partitions)
+        if not self._one_by_one:
+            consumer.assign(everything)
+            return
+        if kept:
+            consumer.incremental_unassign(kept)
+        consumer.incremental_assign(everything)
+
+    def _served(self, committed: Any, low: int, high: int) -> int:
+        """Return the first offset of a partition that was not served before."""
+        if committed.offset < 0:
+            return low if self._begin in ("earliest", "smallest", "beginning") else high
+        if committed.offset < low:
+            raise BusError(
+                f"{self._topic}/{committed.partition}: committed offset {committed.offset} is older than the "
+                f"oldest message kept ({low}); transactions were deleted before they were scored. Reset the "
+                "group's offsets to go on"
+            )
+        return int(committed.offset)
 
     def _revoked(self, consumer: Any, partitions: list[Any]) -> None:
-        self._finish()
-        self.emit_from = {}
-        log.info("partitions_revoked", partitions=sorted(p.partition for p in partitions))
+        if self._handover is not None:
+            self._handover.finish()
+        gone = {part.partition for part in partitions}
+        log.info("partitions_revoked", partitions=sorted(gone))
+        self._give_up(consumer, partitions, gone)
 
     def _lost(self, consumer: Any, partitions: list[Any]) -> None:
-        self.emit_from = {}
+        gone = {part.partition for part in partitions}
+        log.warning("partitions_lost", partitions=sorted(gone))
+        self._give_up(consumer, partitions, gone)
+
+    def _give_up(self, consumer: Any, partitions: list[Any], gone: set[int]) -> None:
         self.generation += 1
-        log.warning("partitions_lost", partitions=sorted(p.partition for p in partitions))
+        self.whole = False
+        self.emit_from = {p: o for p, o in self.emit_from.items() if self._one_by_one and p not in gone}
+        if not self._one_by_one:
+            return
+        consumer.incremental_unassign(partitions)
+        if self.emit_from:
+            self._assigned(consumer, [])  # the others are read anew: the state holds rows of those that went
 
 
 class KafkaReader:
@@ -204,25 +276,30 @@ class KafkaReader:
         self._topic = topic
         config = client_config(settings, "consumer") | {"enable.partition.eof": True}
         self._consumer = Consumer(config | {"auto.offset.reset": "earliest"})
-        self._ahead: dict[int, int] = {}  # by partition: the end at the last rewind, until it is reached
+        self._ahead: Positions = {}  # the end at the last rewind, until it is reached
+        self._next: Positions = {}
 
-    def rewind(self) -> None:
-        """Begin again at the oldest message of each partition."""
-        self._ahead = {}
+    def rewind(self, positions: Positions | None = None) -> None:
+        """Begin again at the oldest message of each partition, or at a position where there is one."""
+        self._ahead, self._next = {}, {}
         try:
             found = self._consumer.list_topics(self._topic, timeout=REQUEST_TIMEOUT_S).topics[self._topic]
             if found.error is not None:
                 raise BusError(f"topic {self._topic} does not exist; run `fraudstream topics create`")
-            parts = [
-                TopicPartition(self._topic, partition, OFFSET_BEGINNING) for partition in found.partitions
-            ]
+            parts = [TopicPartition(self._topic, partition) for partition in found.partitions]
             for part in parts:
                 low, high = self._consumer.get_watermark_offsets(part, timeout=REQUEST_TIMEOUT_S)
-                if low < high:
+                part.offset = max(low, (positions or {}).get(part.partition, low))
+                self._next[part.partition] = part.offset
+                if part.offset < high:
                     self._ahead[part.partition] = high
             self._consumer.assign(parts)
         except KafkaException as error:
             raise BusError(f"{self._topic}: {error.args[0].str()}") from None
+
+    def positions(self) -> Positions:
+        """Return the offset behind the last message read of each partition."""
+        return dict(self._next)
 
     def caught_up(self) -> bool:
         """Tell whether everything that was there at the last `rewind` has been read."""
@@ -234,6 +311,8 @@ class KafkaReader:
         if polled or not timeout_s:
             polled += self._consumer.consume(rows_max, 0)
         messages = _usable(polled, self._topic)
+        for message in messages:
+            self._next[message.partition()] = message.offset() + 1
         if self._ahead:
             for message in polled:  # an end may be a marker of a transaction, which is no message
                 partition, error = message.partition(), message.error()
@@ -281,56 +360,13 @@ def _usable(polled: list[Any], topic: str) -> list[Any]:
             raise BusError(f"topic {topic} does not exist; run `fraudstream topics create`")
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise BusError(f"the position in {topic} is gone from the broker: {error.str()}")
+        elif error.code() == KafkaError.FENCED_INSTANCE_ID:
+            raise FencedError(f"another worker has joined as this one (worker.instance): {error.str()}")
         elif error.fatal():
             raise BusError(f"the consumer cannot go on: {error.str()}")
         elif error.code() != KafkaError._PARTITION_EOF:
             log.warning("consume_error", topic=topic, error=error.str())
     return messages
-
-
-class KafkaSink:
-    """A producer whose every message is accounted for."""
-
-    def __init__(self, settings: Settings) -> None:
-        config = client_config(settings, "producer")
-        config.setdefault("message.max.bytes", MESSAGE_BYTES_MAX)  # the topic's own limit decides
-        config["delivery.report.only.error"] = True
-        self._producer = Producer(config)
-        self._failed: list[str] = []
-
-    def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
-        """Queue one message; wait where the queue is full."""
-        deadline_s: float | None = None
-        while True:
-            try:
-                self._producer.produce(topic, value, key, headers=headers, on_delivery=self._report)
-                return
-            except BufferError:
-                deadline_s = deadline_s or monotonic_s() + FLUSH_TIMEOUT_S
-                self._producer.poll(0.1)
-                if monotonic_s() > deadline_s:
-                    raise BusError(
-                        f"no message could be queued for {topic} for {FLUSH_TIMEOUT_S:.0f} s"
-                    ) from None
-            except KafkaException as error:
-                raise BusError(f"{topic}: {error.args[0].str()}") from None
-
-    def flush(self) -> None:
-        """Wait for every delivery report."""
-        left = self._producer.flush(FLUSH_TIMEOUT_S)
-        if self._failed:
-            failed, self._failed = self._failed, []
-            raise BusError(f"{len(failed)} messages were not delivered; the first: {failed[0]}")
-        if left:
-            raise BusError(f"{left} messages are not acknowledged after {FLUSH_TIMEOUT_S:.0f} s")
-
-    def close(self) -> None:
-        """Drop the producer."""
-        self._producer.purge()
-
-    def _report(self, error: KafkaError | None, message: Any) -> None:
-        if error is not None:
-            self._failed.append(f"{message.topic()}: {error.str()}")
 
 
 def wait_for_topics(settings: Settings, wanted: Sequence[str], stop: Callable[[], bool]) -> None:
@@ -340,7 +376,7 @@ def wait_for_topics(settings: Settings, wanted: Sequence[str], stop: Callable[[]
         BusError: a topic does not exist.
     """
     admin = AdminClient(client_config(settings, "admin"))
-    complain = _Complaints(settings.kafka)
+    complain = Complaints(settings.kafka)
     while not stop():
         try:
             known = admin.list_topics(timeout=2.0).topics
@@ -351,6 +387,32 @@ def wait_for_topics(settings: Settings, wanted: Sequence[str], stop: Callable[[]
         if missing:
             raise BusError(f"missing topics: {', '.join(missing)}; run `fraudstream topics create`")
         return
+
+
+def wait_for_others_to_go(settings: Settings, stop: Callable[[], bool]) -> str:
+    """Return the name of another member of the worker's group; empty when there is none.
+
+    One without a name that a broker cannot be told to be another may be this worker's former self: it is waited for
+    until its session ends.
+    """
+    admin = AdminClient(client_config(settings, "admin"))
+    group, ours = settings.worker.group, settings.worker.instance_name
+    deadline_s = monotonic_s() + SESSION_TIMEOUT_MS / 1000 + 2
+    while not stop():
+        try:
+            described = admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)[
+                group
+            ].result()
+        except KafkaException as error:  # no group yet, or a broker that cannot say
+            log.debug("group_unknown", error=error.args[0].str())
+            return ""
+        others = [member for member in described.members if not ours or member.group_instance_id != ours]
+        if not others:
+            return ""
+        if monotonic_s() > deadline_s or all(member.group_instance_id for member in others):
+            return str(others[0].group_instance_id or others[0].member_id)
+        pause(0.5)
+    return ""
 
 
 def create_topics(settings: Settings) -> dict[str, str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fraudstream.bus.base import Headers, Positions
+from fraudstream.bus.base import Handover, Headers, Positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +56,26 @@ class MemorySource:
     emit_from: Positions = field(default_factory=dict)
     begin_from: Positions = field(default_factory=dict)
     generation: int = 0
+    whole: bool = True
     committed: Positions = field(default_factory=dict)
     _next: int = 0
+    _handover: Handover | None = None
 
     def poll(self, rows_max: int, timeout_s: float) -> Sequence[MemoryMessage]:
         """Return the next messages; at the end none, at once."""
+        if self._next == 0 and self._handover is not None:
+            self._begin(self._handover)
         taken = self.messages[self._next : self._next + rows_max]
         self._next += len(taken)
-        return taken
+        return [m for m in taken if m.offset() >= self.begin_from.get(m.partition(), 0)]
 
-    def commit(self, positions: Positions) -> bool:
-        """Record the positions."""
-        self.committed.update(positions)
-        return True
+    def _begin(self, handover: Handover) -> None:
+        oldest = {message.partition(): 0 for message in self.messages}
+        served = {partition: self.emit_from.get(partition, 0) for partition in oldest}
+        self.begin_from = handover.begin(oldest, served)
+
+    def wait(self, timeout_s: float) -> None:
+        """Nothing changes by itself."""
 
     def lag(self) -> int:
         """Return how many messages are left."""
@@ -78,8 +85,9 @@ class MemorySource:
         """One log is never behind another."""
         return set()
 
-    def on_revoke(self, finish: Callable[[], None]) -> None:
-        """Never revokes."""
+    def listen(self, handover: Handover) -> None:
+        """Ask this one where to begin."""
+        self._handover = handover
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -93,9 +101,13 @@ class MemoryReader:
     _next: int = 0
     _end: int = 0
 
-    def rewind(self) -> None:
-        """Begin again with the first."""
-        self._next, self._end = 0, len(self.messages)
+    def rewind(self, positions: Positions | None = None) -> None:
+        """Begin again with the first, or where the positions say."""
+        self._next, self._end = (positions or {}).get(0, 0), len(self.messages)
+
+    def positions(self) -> Positions:
+        """Return what is to be read next."""
+        return {0: self._next}
 
     def caught_up(self) -> bool:
         """Tell whether those have been read that were there at the last `rewind`."""
@@ -113,8 +125,13 @@ class MemoryReader:
 
 @dataclass(slots=True)
 class MemorySink:
-    """Keeps what is sent, by topic."""
+    """Keeps what is sent, by topic.
 
+    Attributes:
+        source: its positions are recorded with each commit.
+    """
+
+    source: MemorySource | None = None
     sent: dict[str, list[MemoryMessage]] = field(default_factory=dict)
 
     def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
@@ -122,8 +139,14 @@ class MemorySink:
         log = self.sent.setdefault(topic, [])
         log.append(MemoryMessage(value, key, headers, 0, len(log)))
 
-    def flush(self) -> None:
-        """Nothing waits."""
+    def commit(self, positions: Positions) -> bool:
+        """Record the positions."""
+        if self.source is not None:
+            self.source.committed.update(positions)
+        return True
+
+    def discard(self) -> None:
+        """Keep it all the same: at least once."""
 
     def close(self) -> None:
         """Nothing to give back."""

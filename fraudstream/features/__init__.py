@@ -28,7 +28,7 @@ What a window means, each a property test against the slow twin in `tests/oracle
    probability 2**-48 a pair. Categories are told apart exactly, up to 65,535 values of a field.
 """
 
-from fraudstream.features.catalog import Catalog, Feature
+from fraudstream.features.catalog import Catalog, Feature, partial_features
 from fraudstream.features.declare import build_catalog
 from fraudstream.features.engine import FeatureEngine, Observed, new_engine
 from fraudstream.features.plan import check_catalog
@@ -41,4 +41,5 @@ __all__ = [
     "build_catalog",
     "check_catalog",
     "new_engine",
+    "partial_features",
 ]

@@ -95,6 +95,20 @@ def stage_name(entity: str, resolution_ms: int) -> str:
     return f"{entity}@{spell_duration(resolution_ms)}" if resolution_ms else entity
 
 
+def partial_features(catalog: Catalog) -> list[str]:
+    """Return the features that see only part of their entity's rows where several workers share the partitions.
+
+    Kafka brings all rows of one key to one worker. Those of an entity that is not named by the key come to several.
+    """
+    event = catalog.event
+    key = set(event.entity_fields(event.key))
+    return [
+        f.name
+        for f in catalog.features
+        if f.entity != EVENT and not key <= set(event.entity_fields(f.entity))
+    ]
+
+
 def exactness(feature: Feature, state: StateSettings) -> str:
     """Return in words how exact a feature is."""
     if feature.entity == EVENT:

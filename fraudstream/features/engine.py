@@ -24,13 +24,14 @@ from fraudstream.features.table import SHARDS
 from fraudstream.settings import Settings, StateSettings
 
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
-FLAG_COLD, FLAG_REPEATED = np.uint8(8), np.uint8(16)
+FLAG_COLD, FLAG_REPEATED, FLAG_PARTIAL = np.uint8(8), np.uint8(16), np.uint8(32)
 FLAG_NAMES = {
     int(kernels.FLAG_LATE): "late",
     int(kernels.FLAG_CAPPED): "rows_capped",
     int(kernels.FLAG_UNTRACKED): "untracked",
     int(FLAG_COLD): "cold",
     int(FLAG_REPEATED): "repeated",
+    int(FLAG_PARTIAL): "partial",
 }
 
 

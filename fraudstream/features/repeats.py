@@ -105,6 +105,19 @@ class Repeats:
         words = np.column_stack([decisions.probability.view(np.int64), packed])
         self.recent.put(entries, Recent.FIRST, words)
 
+    def renumber(self, outcomes: list[int]) -> None:
+        """Give remembered outcomes other numbers; those that become UNDECIDED are decided anew if they come again.
+
+        Args:
+            outcomes: the new number of each.
+        """
+        changed = np.array(outcomes, np.int64)
+        for table in self.recent.tables if self.recent is not None else ():
+            packed = table.entries[:, _WIDTH - 1]
+            known = packed != UNDECIDED
+            outcome = changed[packed[known] & 0xFFFF]
+            packed[known] = np.where(outcome < 0, UNDECIDED, packed[known] & ~0xFFFF | outcome)
+
 
 def _last_before(row: int, entries: UInt64, fresh: Int64) -> int:
     """Return the last new row before a row with the same entry, or -1."""

@@ -11,17 +11,20 @@ import numpy as np
 import structlog
 
 from fraudstream.batch import MISSING, TransactionBatch
+from fraudstream.bus.delivery import new_sink
 from fraudstream.bus.files import read_transactions
-from fraudstream.bus.kafka import KafkaReader, KafkaSink, KafkaSource, wait_for_topics
+from fraudstream.bus.kafka import KafkaReader, KafkaSource, wait_for_others_to_go, wait_for_topics
 from fraudstream.clock import monotonic_s
 from fraudstream.decode import Decoder
-from fraudstream.features import Catalog, FeatureEngine, build_catalog, new_engine
+from fraudstream.errors import ConfigError
+from fraudstream.features import Catalog, FeatureEngine, build_catalog, new_engine, partial_features
 from fraudstream.features.labels import KnownLabel
 from fraudstream.metrics import STAGES, WorkerMetrics
 from fraudstream.registry import CHALLENGER, CHAMPION
 from fraudstream.scoring import Model, Pipeline, build_policy
 from fraudstream.scoring.fingerprint import fingerprints
 from fraudstream.settings import Settings
+from fraudstream.stream.checkpoints import Checkpoints
 from fraudstream.stream.models import ModelWatch, load_model
 from fraudstream.stream.serve import absorb
 from fraudstream.stream.worker import Ends, Worker
@@ -76,20 +79,36 @@ def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], 
     wait_for_topics(settings, needed, stop)
     if stop():
         return None
+    partial = partial_features(catalog)
+    if partial and settings.worker.several == "refuse":
+        _refuse_to_be_several(settings, partial, stop)
     _spare_the_collector()
     _give_way_soon()
+    checkpoints = Checkpoints(settings, catalog, metrics) if settings.snapshots.folder else None
+    source = KafkaSource(settings)
     labels = KafkaReader(settings, topics.labels) if labelled else None
     return Worker(
         settings,
         lambda: warmed_engine(settings, catalog),
         lambda engine: Pipeline(engine, model, policy),
-        Ends(KafkaSource(settings), KafkaSink(settings), labels),
+        Ends(source, new_sink(settings, source), labels),
         metrics,
         watches=[
             ModelWatch(settings, catalog, CHAMPION, parts.version),
             ModelWatch(settings, catalog, CHALLENGER),
         ],
+        checkpoints=checkpoints,
     )
+
+
+def _refuse_to_be_several(settings: Settings, partial: list[str], stop: Callable[[], bool]) -> None:
+    if other := wait_for_others_to_go(settings, stop):
+        raise ConfigError(
+            f'worker.several = "refuse": another worker ({other}) is in the group {settings.worker.group}, and '
+            f"{len(partial)} features see only what comes to one worker: {', '.join(partial[:3])}, ... . Set "
+            'worker.several = "allow" (decisions are flagged partial), or declare only features of '
+            f"{settings.event.key}"
+        )
 
 
 def _spare_the_collector() -> None:

@@ -57,7 +57,8 @@ class HotThread:
 
     def ready(self) -> bool:
         """Tell whether transactions are being decided."""
-        return self.live() and self.worker is not None and self.worker.ready
+        worker = self.worker
+        return self.live() and worker is not None and worker.ready and not worker.waits_for_broker
 
 
 def create_app(settings: Settings, build: Build) -> faust.App:

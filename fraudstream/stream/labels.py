@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import structlog
 
-from fraudstream.bus.base import LabelSource
+from fraudstream.bus.base import LabelSource, Positions
 from fraudstream.clock import monotonic_s
 from fraudstream.decode import LabelDecoder
 from fraudstream.features import FeatureEngine
@@ -52,9 +52,13 @@ class LabelFeed:
         """Tell whether the labels have been read that were there when the state began to be rebuilt."""
         return self._source.caught_up()
 
-    def rewind(self) -> None:
-        """Begin again at the oldest label: for an engine that has seen none."""
-        self._source.rewind()
+    def rewind(self, positions: Positions | None = None) -> None:
+        """Begin again: at the oldest label for an engine that has seen none, else behind those that it has seen."""
+        self._source.rewind(positions)
+
+    def positions(self) -> Positions:
+        """Return where the labels stand that the engine has not seen."""
+        return self._source.positions()
 
     def learn(self, engine: FeatureEngine, owned: Collection[int], timeout_s: float) -> tuple[int, bool]:
         """Take in what is there, a bounded number; return how many, and whether any became a dead letter.

@@ -80,11 +80,21 @@ class Publisher:
         self._decision_headers = self._fixed("fraudstream.decision.v1", run)
         self._alert_headers = self._fixed("fraudstream.alert.v1", run)
 
+    @property
+    def models(self) -> list[str]:
+        """Return the models that have decided, by their numbers."""
+        return list(self._models)
+
+    def recall(self, models: Sequence[str], deciding: str) -> int:
+        """Number models as they were elsewhere; return the number of the one that decides."""
+        self._models = list(models)
+        return self.use(deciding)
+
     def use(self, model: str) -> int:
         """Return the number of a model that decides from now on."""
         if model not in self._models:
             self._models.append(model)
-            self.begin(self._run)
+        self.begin(self._run)
         return self._models.index(model)
 
     def decisions(self, scored: Scored, serving: Serving, messages: Sequence[Any]) -> None:

@@ -16,7 +16,7 @@ from fraudstream.clock import now_ms
 
 def new_run(partitions: Iterable[int]) -> str:
     """Return the name of a run that begins now."""
-    return f"{now_ms()}-{secrets.token_hex(4)}/{_ranges(partitions)}"
+    return f"{now_ms()}-{secrets.token_hex(4)}/{ranges(partitions)}"
 
 
 def partitions_of(run: str) -> set[int] | None:
@@ -35,10 +35,10 @@ def partitions_of(run: str) -> set[int] | None:
     return found
 
 
-def _ranges(partitions: Iterable[int]) -> str:
+def ranges(partitions: Iterable[int]) -> str:
     """Write partitions as ranges.
 
-    >>> _ranges({5, 0, 2, 1, 3})
+    >>> ranges({5, 0, 2, 1, 3})
     '0-3.5'
     """
     runs = [list(run) for _, run in groupby(enumerate(sorted(partitions)), lambda pair: pair[1] - pair[0])]

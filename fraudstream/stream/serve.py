@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from fraudstream.batch import Int64, TransactionBatch, UInt64
 from fraudstream.features import FeatureEngine, Observed
-from fraudstream.features.engine import FLAG_NAMES
-from fraudstream.features.repeats import FirstDecisions
+from fraudstream.features.engine import FLAG_NAMES, FLAG_PARTIAL
+from fraudstream.features.repeats import UNDECIDED, FirstDecisions
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.scoring import Model, Pipeline, Scored
 from fraudstream.scoring.fingerprint import fingerprints
@@ -37,6 +37,7 @@ class Server:
         explainer: of alerts.
         run: the name of this state's life, see `runs`.
         shadow: the challenger.
+        partial: some features see only the rows of this worker's partitions; decisions say so.
 
     Args:
         feature_log: takes the features that were scored; None: nobody wants them.
@@ -54,6 +55,7 @@ class Server:
         self.explainer = explainer
         self.run = ""
         self.shadow = Shadow(metrics)
+        self.partial = False
         self._model = 0  # the number of the model that decides, in the publisher's list
         self._publisher = publisher
         self._feature_log = feature_log
@@ -67,6 +69,18 @@ class Server:
         self.run = run
         self._sequence = 0
         self._publisher.begin(run)
+
+    @property
+    def names(self) -> tuple[list[str], list[str]]:
+        """Return models and outcomes by the numbers under which first decisions are remembered."""
+        return self._publisher.models, list(self.pipeline.policy.names)
+
+    def recall(self, engine: FeatureEngine, models: Sequence[str], outcomes: Sequence[str]) -> None:
+        """Make the first decisions that an engine remembers from elsewhere ones under the numbers used here."""
+        names = list(self.pipeline.policy.names)
+        if list(outcomes) != names:
+            engine.repeats.renumber([names.index(name) if name in names else UNDECIDED for name in outcomes])
+        self._model = self._publisher.recall(models, self.pipeline.model.parts.version)
 
     def use(self, model: Model) -> None:
         """Let another model decide from the next batch on; what was decided before stays as it was."""
@@ -94,6 +108,8 @@ class Server:
         told = self.pipeline.engine.recognise(batch)
         fresh, rows = told.fresh_of(batch), told.fresh
         observed = self.pipeline.engine.observe(fresh)
+        if self.partial:
+            observed.flags[:] |= FLAG_PARTIAL
         if old.any():
             new = np.flatnonzero(~old[rows])
             fresh, observed, rows = fresh.take(new), Observed(observed.X[new], observed.flags[new]), rows[new]

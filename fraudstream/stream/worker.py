@@ -1,7 +1,8 @@
 """The loop: poll, decode, features, score, decide, explain, produce, commit. The only endless one.
 
-At least once: what a batch led to is flushed, with every delivery report checked, before its offsets are
-committed. A crash in between sends the same messages with the same ids again.
+What a batch led to is made last together with the positions it came from (`bus.delivery`): nothing is read on while
+that takes longer than a turn. The state is what was read: after a crash, or when partitions change hands, it is taken
+from a snapshot, or from nothing, and the log is read again silently up to what was served.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from fraudstream.batch import TransactionBatch
 from fraudstream.bus.base import LabelSource, Positions, Sink, Source
 from fraudstream.clock import iso, monotonic_s, now_ms
 from fraudstream.decode import Decoder, Rejected
-from fraudstream.errors import DeadLetterLimitError
-from fraudstream.features import FeatureEngine
+from fraudstream.errors import BusError, DeadLetterLimitError
+from fraudstream.features import FeatureEngine, new_engine, partial_features
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.scoring import Pipeline
 from fraudstream.scoring.explain import Explainer
 from fraudstream.settings import Settings
 from fraudstream.stream.align import Aligner
 from fraudstream.stream.explaining import AlertExplainer
+from fraudstream.stream.checkpoints import Checkpoints, Stamp
 from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.labels import LabelFeed
 from fraudstream.stream.models import ModelWatch
@@ -38,6 +40,10 @@ from fraudstream.words import read_words
 log = structlog.get_logger("worker")
 
 _GAUGES_EVERY_S = 1.0
+STUCK_AFTER_S = 5.0
+RETRY_AFTER_S = 0.1
+FINISH_WITHIN_S = 5.0  # of the 10 that a supervisor gives
+COMMIT_ROWS_MAX = 50_000  # sooner than `commit_interval_ms` then: what was sent is kept until it is committed
 BACKLOG_ROWS = 8  # a few offsets may hold no message (a transaction's end): no backlog yet
 
 
@@ -77,6 +83,7 @@ class Worker:
         metrics: updated once a batch.
         run_of: names a run by its partitions.
         watches: where other models come from; none: the first one stays.
+        checkpoints: the snapshots; None: state is always rebuilt.
     """
 
     def __init__(
@@ -88,16 +95,19 @@ class Worker:
         metrics: WorkerMetrics,
         run_of: Callable[[Iterable[int]], str] = new_run,
         watches: Sequence[ModelWatch] = (),
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self._settings = settings
         self._warmed = warmed
         self._ends = ends
         self._metrics = metrics
         self._run_of = run_of
+        self._checkpoints = checkpoints
         engine = warmed()
-        self._fresh = True
+        self._fresh = True  # the state holds the warm history alone
         pipeline = pipeline_of(engine)
         version = pipeline.model.parts.version
+        self._partial = partial_features(engine.catalog)
         self._decoder = Decoder(settings.event, engine.catalog.fields_used | pipeline.policy.fields_used)
         self._publisher = Publisher(ends.sink, settings.topics, settings.event, pipeline.policy, [version])
         feature_log = None
@@ -117,14 +127,20 @@ class Worker:
             self._labels = LabelFeed(ends.labels, self._publisher, metrics, settings.labels.grace_ms)
         self._polled: Sequence[Any] = []  # messages that wait for the labels
         self._generation = ends.source.generation
+        self._restored: tuple[FeatureEngine, Stamp] | None = None
+        self._goes_on: Positions | None = None  # where the state stands, if it can be gone on with as it is
         self._aligner = Aligner()
         self._read: Positions = {}
         self._done: Positions = {}
         self._uncommitted = False
+        self._committing: Positions | None = None
+        self._served_rows = 0  # since the last commit
         self._commit_due_s = 0.0
-        self._gauges_due_s = 0.0
+        self._committed_s = monotonic_s()
+        self._gauged = (0.0, 0)  # when, and how many messages there were to replay
+        self._replay_rate = 0.0
         self._recent: deque[tuple[int, int]] = deque()  # rows and dead letters of the last batches
-        ends.source.on_revoke(self.commit)
+        ends.source.listen(self)
 
     @property
     def pipeline(self) -> Pipeline:
@@ -141,11 +157,23 @@ class Worker:
         """Tell whether partitions are assigned and state is rebuilt up to what was served before."""
         return bool(self._ends.source.emit_from) and self._labels_known and not any(self._left().values())
 
+    @property
+    def waits_for_broker(self) -> bool:
+        """Tell whether a commit has been going on for so long that nothing is being decided."""
+        return self._committing is not None and monotonic_s() - self._committed_s > STUCK_AFTER_S
+
     def progress(self) -> dict[str, object]:
         """Return how far the state is rebuilt: messages left by partition until serving begins; and its warmth."""
         left = {str(partition): messages for partition, messages in self._left().items()}
-        version = self.pipeline.model.parts.version
-        return {"model": version, "partitions": len(left), "replay_left": left, **self.warmth()}
+        version, missing = self.pipeline.model.parts.version, sum(self._left().values())
+        return {
+            "model": version,
+            "partitions": len(left),
+            "replay_left": left,
+            "ready_in_s": round(missing / self._replay_rate, 1) if self._replay_rate and missing else None,
+            "waits_for_broker": self.waits_for_broker,
+            **self.warmth(),
+        }
 
     def warmth(self) -> dict[str, object]:
         """Return how many features reach back before the known history, and the event time of the last to be warm."""
@@ -177,6 +205,9 @@ class Worker:
         """
         timer = _Timer(self._metrics)
         worker = self._settings.worker
+        if self._committing is not None:
+            self._go_on_committing(timer)
+            return 0
         self._reloads.take()
         if not self._labels_known:
             return self._learn(worker.poll_timeout_ms / 1000, timer)
@@ -197,35 +228,121 @@ class Worker:
             self._metrics.batch_rows.observe(len(messages))
             self._metrics.batch_seconds.observe(timer.last_s - started_s)
         now_s = timer.last_s
-        if self._uncommitted and now_s >= self._commit_due_s:
+        if self._uncommitted and (now_s >= self._commit_due_s or self._served_rows >= COMMIT_ROWS_MAX):
             self.commit()
             self._commit_due_s = now_s + worker.commit_interval_ms / 1000
             timer.lap("commit")
-        if now_s >= self._gauges_due_s:
-            self._gauges_due_s = now_s + _GAUGES_EVERY_S
+        self._save(timer)
+        if now_s >= self._gauged[0] + _GAUGES_EVERY_S:
             self._update_gauges()
         return len(messages)
 
-    def commit(self) -> None:
-        """Flush what was sent, then commit the positions it came from."""
-        if not self._uncommitted:
-            return
-        self._uncommitted = False  # first: after a failed flush nothing may commit these, close least of all
-        self._ends.sink.flush()
-        emit_from = self._ends.source.emit_from
-        served = {p: o for p, o in self._done.items() if o > emit_from.get(p, 0)}
-        if served:
-            self._uncommitted = not self._ends.source.commit(served)
+    def commit(self) -> bool:
+        """Make last what was sent, with the positions it came from; False: it goes on in the next turn.
+
+        Raises:
+            BusError: it cannot be had; nothing of it is recorded, now or later.
+        """
+        if self._committing is None:
+            if not self._uncommitted:
+                return True
+            emit_from = self._ends.source.emit_from
+            self._uncommitted = False
+            self._committing = {p: o for p, o in self._done.items() if o > emit_from.get(p, 0)}
+        try:
+            made_last = self._ends.sink.commit(self._committing)
+        except BusError:
+            self._committing, self._done = None, {}  # nor may a snapshot say that it was
+            raise
+        if not made_last:
+            self._metrics.commits_waiting.inc()
+            return False
+        self._committing = None
+        self._served_rows = 0
+        self._committed_s = monotonic_s()
+        return True
+
+    def begin(self, oldest: Positions, served: Positions) -> Positions:
+        """Return where to read partitions from that are assigned, as `Handover` says; take the state from there."""
+        self._restored = None
+        if self._goes_on is not None and self._goes_on == served:
+            return dict(served)
+        self._goes_on = None
+        if self._checkpoints is not None:
+            if not self._fresh:
+                self._let_go()
+            self._restored = self._checkpoints.restore(oldest, served)
+        if self._restored is not None:
+            return {p: self._restored[1].positions[p] for p in served}
+        return oldest
+
+    def finish(self) -> None:
+        """Commit before partitions are given up, as `Handover` says; what cannot be is served by somebody else."""
+        deadline_s = monotonic_s() + FINISH_WITHIN_S
+        while not self.commit():
+            if monotonic_s() > deadline_s:
+                log.warning(
+                    "commit_given_up", reason="partitions are revoked", action="they are served again"
+                )
+                return
+        self._goes_on = self._positions() if self.ready and not self._aligner.holds else None
 
     def close(self) -> None:
-        """Finish: flush, commit, leave the group."""
+        """Finish: commit, leave the group, save the state."""
+        deadline_s = monotonic_s() + FINISH_WITHIN_S
+        made_last = False
         try:
-            self.commit()
+            while not (made_last := self.commit()) and monotonic_s() < deadline_s:
+                pass
         finally:
-            self._ends.source.close()
+            positions = self._positions()
             self._ends.sink.close()
+            self._ends.source.close()
             if self._labels is not None:
                 self._labels.close()
+        if not made_last:
+            raise BusError(
+                "the last decisions could not be committed in time; they are made again at the next start"
+            )
+        if self._checkpoints is not None:
+            self._checkpoints.look(wait=True)
+            if self._savable:
+                self._start_snapshot(self._checkpoints, positions)
+                self._checkpoints.look(wait=True)
+
+    def _go_on_committing(self, timer: _Timer) -> None:
+        """Try again what was not made last in its turn; read nothing meanwhile."""
+        self._ends.source.wait(RETRY_AFTER_S)
+        if self._ends.source.generation != self._generation:
+            self._start_over()
+        self.commit()
+        timer.lap("commit")
+        if timer.last_s >= self._gauged[0] + _GAUGES_EVERY_S:
+            self._update_gauges()
+
+    @property
+    def _savable(self) -> bool:
+        """Tell whether the state holds exactly what lies before some positions, and all of that is made last."""
+        committed = not self._uncommitted and self._committing is None
+        return committed and self._labels_known and not self._aligner.holds and bool(self._done)
+
+    def _positions(self) -> Positions:
+        """Return the next offset of each partition that the state does not hold."""
+        source = self._ends.source
+        return {p: self._done.get(p, source.begin_from.get(p, 0)) for p in source.emit_from or self._done}
+
+    def _save(self, timer: _Timer) -> None:
+        """Begin a snapshot when it is time for one and the state can be saved."""
+        if self._checkpoints is None:
+            return
+        self._checkpoints.look()
+        if self._checkpoints.due and self._savable:
+            self._start_snapshot(self._checkpoints, self._positions())
+            timer.lap("snapshot")
+
+    def _start_snapshot(self, checkpoints: Checkpoints, positions: Positions) -> None:
+        labels = self._labels.positions() if self._labels is not None else {}
+        checkpoints.start(self.pipeline.engine, positions, labels, self._server.names)
 
     def _learn(self, timeout_s: float, timer: _Timer) -> int:
         """Take in labels; return how many."""
@@ -238,21 +355,51 @@ class Worker:
         return number
 
     def _start_over(self) -> None:
-        """Partitions changed hands: state is rebuilt from the labels, the warm history and the topic."""
-        partitions = sorted(self._ends.source.emit_from)
-        self._generation = self._ends.source.generation
+        """Partitions changed hands: go on with the state, or take it from a snapshot, or rebuild it."""
+        source = self._ends.source
+        partitions = sorted(source.emit_from)
+        self._generation = source.generation
         self._aligner = Aligner()
-        self._read = {}
-        self._done = {}
-        self._uncommitted = False
+        self._polled = []
+        if self._goes_on is None:
+            self._forget()
+        if not partitions:
+            return
+        self._tell_partial(partitions)
+        if self._goes_on is not None:
+            self._read, self._done, self._goes_on = dict(self._goes_on), self._goes_on, None
+            return
         pipeline = self.pipeline
-        if not self._fresh:
+        if self._restored is not None:
+            engine, stamp = self._restored
+            self._server.recall(engine, stamp.models, stamp.outcomes)
+            pipeline = Pipeline(engine, pipeline.model, pipeline.policy)
+            if self._labels is not None:
+                self._labels.rewind(stamp.labels)
+        elif not self._fresh:
             pipeline = Pipeline(self._warmed(), pipeline.model, pipeline.policy)
             if self._labels is not None:
                 self._labels.rewind()
             log.info("state_rebuilding", partitions=partitions)
-        self._fresh = True
+        self._fresh, self._restored = self._restored is None, None
         self._server.begin(pipeline, self._run_of(partitions))
+
+    def _forget(self) -> None:
+        """Drop what was not made last: whoever has the partitions serves it again."""
+        self._read, self._done = {}, {}
+        self._uncommitted, self._committing = False, None
+        self._ends.sink.discard()
+
+    def _tell_partial(self, partitions: list[int]) -> None:
+        self._server.partial = bool(self._partial) and not self._ends.source.whole
+        if self._server.partial:
+            log.warning("features_partial", partitions=partitions, features=self._partial, flag="partial")
+
+    def _let_go(self) -> None:
+        """Free the state: another one is loaded in its place."""
+        pipeline = self.pipeline
+        empty = new_engine(self._settings, pipeline.engine.catalog)
+        self._server.begin(Pipeline(empty, pipeline.model, pipeline.policy), self._server.run)
 
     def _take(self, messages: Sequence[Any], timer: _Timer) -> None:
         """Decode messages and serve what need not wait for other partitions; no messages: what waited."""
@@ -278,6 +425,7 @@ class Worker:
         self._serve(ready, its_messages, timer)
         self._done = self._read | self._aligner.first_held()
         self._uncommitted |= any(o > emit_from.get(p, 0) for p, o in self._done.items())
+        self._served_rows += len(messages)
         self._watch_dead_letters(len(batch), rejected)
 
     def _serve(self, batch: TransactionBatch, messages: Sequence[Any], timer: _Timer) -> None:
@@ -306,6 +454,9 @@ class Worker:
 
     def _update_gauges(self) -> None:
         metrics, engine = self._metrics, self.pipeline.engine
+        now_s, left = monotonic_s(), sum(self._left().values())
+        self._replay_rate = max(0.0, (self._gauged[1] - left) / (now_s - self._gauged[0]))
+        self._gauged = (now_s, left)
         metrics.lag.set(self._ends.source.lag())
         metrics.watermark.set(engine.watermark_ms / 1000)
         metrics.state_bytes.set(engine.bytes_used())

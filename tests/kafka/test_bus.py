@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from confluent_kafka import TopicPartition
 
-from fraudstream.bus.kafka import KafkaSink, KafkaSource
+from fraudstream.bus.base import Positions
+from fraudstream.bus.delivery import AtLeastOnce
+from fraudstream.bus.kafka import KafkaSource
 from fraudstream.errors import BusError
 from tests.kafka.broker import Broker
 from tests.kafka.conftest import MakeTopic
@@ -28,12 +31,27 @@ def deployment(broker: Broker, tiny_world: TinyWorld, tmp_path: Path) -> Iterato
 
 
 @contextmanager
-def reading(deployment: Deployment) -> Iterator[KafkaSource]:
-    source = KafkaSource(deployment.settings)
+def reading(deployment: Deployment, instance: str = "one") -> Iterator[KafkaSource]:
+    worker = msgspec.structs.replace(deployment.settings.worker, instance=instance)
+    source = KafkaSource(msgspec.structs.replace(deployment.settings, worker=worker))
     try:
         yield source
     finally:
         source.close()
+
+
+class Listening:
+    """Notes what it is told; reads on from where it is told to."""
+
+    def __init__(self, source: KafkaSource, begin: Positions) -> None:
+        self.source, self.at = source, begin
+        self.finished: list[int] = []
+
+    def begin(self, oldest: Positions, served: Positions) -> Positions:
+        return {p: self.at.get(p, offset) for p, offset in oldest.items()}
+
+    def finish(self) -> None:
+        self.finished.append(self.source.generation)
 
 
 def numbers(count: int) -> list[tuple[bytes | None, bytes | None, None]]:
@@ -59,8 +77,9 @@ def test_the_first_messages_after_an_assignment_are_not_passed_over(
     with reading(deployment) as source:
         messages = read(source, 1000, rows_max)
         assert len(source.poll(rows_max, 0.2)) == 0
+        assert source.generation == 1
     assert sorted(int(m.value()) for m in messages) == list(range(1000))
-    assert source.generation == 1
+    assert source.generation == 2
     assert source.emit_from == {}
 
 
@@ -80,10 +99,10 @@ def test_a_new_reader_begins_at_the_oldest_message_and_knows_what_was_served(dep
 def test_a_second_reader_takes_partitions_over_and_the_first_begins_anew(deployment: Deployment) -> None:
     deployment.send(numbers(200))
     with reading(deployment) as first:
-        finished: list[int] = []
-        first.on_revoke(lambda: finished.append(first.generation))
+        told = Listening(first, {})
+        first.listen(told)
         assert len(read(first, 200)) == 200
-        with reading(deployment) as second:
+        with reading(deployment, "another") as second:
             taken: list[Any] = []
             again: list[Any] = []
             while len(taken) + len(again) < 200:
@@ -91,8 +110,29 @@ def test_a_second_reader_takes_partitions_over_and_the_first_begins_anew(deploym
                 again += first.poll(50, 0.1)
             assert {m.partition() for m in taken}.isdisjoint({m.partition() for m in again})
             assert sorted(int(m.value()) for m in taken + again) == list(range(200))
-        assert finished == [1]
-        assert first.generation == 2
+        assert told.finished == [1]
+        assert first.generation == 3
+
+
+def test_reading_begins_where_the_listener_says(deployment: Deployment) -> None:
+    deployment.send(numbers(100))
+    with reading(deployment) as source:
+        every = [(m.partition(), m.offset()) for m in read(source, 100)]
+    with reading(deployment) as source:
+        source.listen(Listening(source, {0: 7}))
+        seen = [(m.partition(), m.offset()) for m in read(source, 93)]
+        assert source.begin_from == {0: 7, 1: 0}
+    assert sorted(seen) == sorted(at for at in every if at >= (0, 7) or at[0] == 1)
+
+
+def test_a_reader_that_waits_stays_in_the_group_and_passes_over_nothing(deployment: Deployment) -> None:
+    with reading(deployment) as source:
+        assert len(source.poll(10, 5.0)) == 0
+        deployment.send(numbers(50))
+        for _ in range(30):  # longer than the session, 2 s
+            source.wait(0.1)
+        assert source.generation == 1
+        assert sorted(int(m.value()) for m in read(source, 50)) == list(range(50))
 
 
 def test_a_position_that_the_broker_no_longer_has_stops_the_reader(
@@ -115,15 +155,17 @@ def test_a_position_that_the_broker_no_longer_has_stops_the_reader(
             source.close()
 
 
-def test_what_the_broker_refuses_is_an_error_at_the_next_flush(
+def test_what_the_broker_refuses_is_an_error_at_the_next_commit(
     deployment: Deployment, make_topic: MakeTopic
 ) -> None:
     small = make_topic("small", config={"max.message.bytes": "1000"})
-    sink = KafkaSink(deployment.settings)
-    sink.send(small, b"fits", b"key", [])
-    sink.flush()
-    sink.send(small, random.Random(1).randbytes(5_000), b"key", [])  # noise: it cannot be compressed
-    sink.send(small, b"fits", b"key", [])
-    with pytest.raises(BusError, match=rf"messages were not delivered; the first: {small}: .*too large"):
-        sink.flush()
-    sink.close()
+    with reading(deployment) as source:
+        sink = AtLeastOnce(deployment.settings, source)
+        sink.send(small, b"fits", b"key", [])
+        assert sink.commit({})
+        sink.send(small, random.Random(1).randbytes(5_000), b"key", [])  # noise: it cannot be compressed
+        sink.send(small, b"fits", b"key", [])
+        with pytest.raises(BusError, match=rf"messages were not delivered; the first: {small}: .*too large"):
+            while not sink.commit({}):
+                pass
+        sink.close()

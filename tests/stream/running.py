@@ -20,6 +20,7 @@ from fraudstream.records import Alert, Decision
 from fraudstream.registry import CHALLENGER, CHAMPION, Registry
 from fraudstream.scoring import Model, Pipeline, build_policy
 from fraudstream.settings import Settings
+from fraudstream.stream.checkpoints import Checkpoints
 from fraudstream.stream.models import ModelWatch
 from fraudstream.stream.worker import Ends, Worker
 from tests.worlds import TinyWorld
@@ -76,16 +77,17 @@ class Running:
 
 
 class BrokenSink(MemorySink):
-    """A sink whose flush number `fails` says that messages were lost; the others know of nothing."""
+    """A sink whose commit number `fails` says that messages were lost; the others know of nothing."""
 
     def __init__(self, fails: int = 1) -> None:
         super().__init__()
-        self.flushes, self.fails = 0, fails
+        self.commits, self.fails = 0, fails
 
-    def flush(self) -> None:
-        self.flushes += 1
-        if self.flushes == self.fails:
-            raise BusError("7 messages were not delivered; the first: fraud.decisions: timed out")
+    def commit(self, positions: Positions) -> bool:
+        self.commits += 1
+        if self.commits == self.fails:
+            raise BusError("7 messages were not delivered; the first: fraud.decisions: too large")
+        return super().commit(positions)
 
 
 class MovingSource(MemorySource):
@@ -125,6 +127,7 @@ def start(
         ModelWatch(settings, catalog, CHAMPION, parts.version),
         ModelWatch(settings, catalog, CHALLENGER),
     ]
+    sink.source = source
     worker = Worker(
         settings,
         lambda: new_engine(settings, catalog),
@@ -133,6 +136,7 @@ def start(
         metrics,
         lambda partitions: run,
         watches if watch else (),
+        Checkpoints(settings, catalog, metrics) if settings.snapshots.folder else None,
     )
     return Running(settings, source, sink, labels, worker, metrics)
 
