@@ -11,6 +11,8 @@ Two ways, the same calls (`worker.delivery`):
 from __future__ import annotations
 
 import secrets
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -26,6 +28,7 @@ log = structlog.get_logger("kafka")
 
 QUEUE_FULL_S = 60.0  # a message that cannot be queued for so long
 WAIT_S = 0.5  # a turn of a commit: the loop turns on meanwhile
+HUNG_AFTER_S = 5.0  # of a call that should have ended after WAIT_S
 GIVE_UP_S = 600.0  # of one transaction after the other aborted
 TRANSACTION_TIMEOUT_MS = 10_000  # readers wait so long for what a worker that is gone left open
 _COMPLAINT_EVERY_S = 10.0
@@ -50,6 +53,7 @@ class _Outgoing:
         config = more | client_config(settings, "producer")
         config.setdefault("message.max.bytes", MESSAGE_BYTES_MAX)  # the topic's own limit decides
         config["delivery.report.only.error"] = True
+        self._config = config
         self._source = source
         self._producer = Producer(config)
         self._refused: list[str] = []
@@ -120,7 +124,7 @@ class AtLeastOnce(_Outgoing):
 class ExactlyOnce(_Outgoing):
     """One transaction a commit.
 
-    `worker.instance` makes the transactional id: a worker that comes back ends at once what its former self left open.
+    `worker.instance` makes the transactional id: a worker that comes back ends at once what it had left open before.
     """
 
     def __init__(self, settings: Settings, source: KafkaSource) -> None:
@@ -129,18 +133,22 @@ class ExactlyOnce(_Outgoing):
         more = {"transactional.id": self._id, "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS}
         super().__init__(settings, source, more)
         self._kept: list[tuple[str, bytes | None, bytes | None, Headers]] = []
-        self._open = False  # it takes messages
-        self._offered = False  # the offsets are in it: nothing may be added
+        self._initialised = False  # the producer has the transactional id
+        self._open = False  # the transaction takes messages
+        self._offering: _Call | None = None  # the offsets are on their way into it
+        self._offered = False  # they are in it
         self._broken = False  # it has to be aborted before anything else
         self._failing_since_s: float | None = None
-        self._initialise()
+        deadline_s = monotonic_s() + QUEUE_FULL_S
+        while not self._initialise():
+            if monotonic_s() > deadline_s:
+                raise BusError(f"the broker gives no transactions to {self._id} for {QUEUE_FULL_S:.0f} s")
 
     def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
         """Send one message in the current transaction."""
-        assert not self._offered, "a commit goes on"
         self._kept.append((topic, value, key, headers))
-        if self._broken:
-            return
+        if self._broken or not self._initialised:
+            return  # it goes out with the next transaction
         try:
             self._begin()
             self._queue(topic, value, key, headers)
@@ -150,16 +158,16 @@ class ExactlyOnce(_Outgoing):
     def commit(self, positions: Positions) -> bool:
         """Commit messages and offsets in one, as `Sink` says."""
         try:
+            if not (self._initialised or self._initialise()):
+                return False
             if self._broken:
                 self._abort()
             if not self._open:
                 self._begin()
                 for message in self._kept:
                     self._queue(*message)
-            if not self._offered and positions:
-                self._producer.send_offsets_to_transaction(
-                    self._source.offsets(positions), self._source.group_metadata(), WAIT_S
-                )
+            if not self._offered and positions and not self._offer(positions):
+                return False
             self._offered = True
             self._producer.commit_transaction(WAIT_S)
         except KafkaException as error:
@@ -173,15 +181,17 @@ class ExactlyOnce(_Outgoing):
     def discard(self) -> None:
         """Abort."""
         self._kept.clear()
+        if self._offering is not None and not self._offering.done(REQUEST_TIMEOUT_S):
+            self._replace()
+            return
+        self._offering = None
         self._broken = self._open
         deadline_s = monotonic_s() + REQUEST_TIMEOUT_S
-        while self._broken:
+        while self._broken and monotonic_s() < deadline_s:  # later, the next commit aborts it
             try:
                 self._abort()
             except KafkaException as error:
                 self._failed(error.args[0])
-                if monotonic_s() > deadline_s:  # the broker aborts it when its time is over
-                    raise BusError(f"a transaction cannot be aborted: {error.args[0].str()}") from None
 
     def close(self) -> None:
         """Abort what was not committed; drop the producer."""
@@ -191,23 +201,49 @@ class ExactlyOnce(_Outgoing):
             log.warning("transaction_left_open", error=str(error), ends_after_ms=TRANSACTION_TIMEOUT_MS)
         super().close()
 
-    def _initialise(self) -> None:
-        """Take the transactional id, which ends what its former owner left open."""
-        deadline_s = monotonic_s() + QUEUE_FULL_S
-        while True:
-            try:
-                self._producer.init_transactions(REQUEST_TIMEOUT_S)
-                return
-            except KafkaException as error:
-                cause = error.args[0]
-                if not cause.retriable() or monotonic_s() > deadline_s:
-                    raise BusError(f"no transactions for {self._id}: {cause.str()}") from None
-                self._complain("transactions_waiting", error=cause.str(), action="retrying")
+    def _initialise(self) -> bool:
+        """Take the transactional id, which ends what its former owner left open; False: try again."""
+        try:
+            self._producer.init_transactions(WAIT_S)
+        except KafkaException as error:
+            self._failed(error.args[0])
+            return False
+        self._initialised = True
+        return True
 
     def _begin(self) -> None:
         if not self._open:
             self._producer.begin_transaction()
             self._open = True
+
+    def _offer(self, positions: Positions) -> bool:
+        """Put the offsets into the transaction; False: they are on their way.
+
+        librdkafka does not keep to the timeout of this one call, and may never return from it when the group's
+        coordinator has gone. So it is made in a thread of its own, and a producer that hangs in it is replaced.
+        """
+        if self._offering is None:
+            offsets, group = self._source.offsets(positions), self._source.group_metadata()
+            self._offering = _Call(self._producer.send_offsets_to_transaction, offsets, group, WAIT_S)
+        if not self._offering.done(WAIT_S):
+            if monotonic_s() - self._offering.began_s > HUNG_AFTER_S:
+                self._replace()
+            self._complain(
+                "commit_waiting", error="the group's coordinator does not answer", action="retrying"
+            )
+            return False
+        offering, self._offering = self._offering, None
+        offering.result()
+        return True
+
+    def _replace(self) -> None:
+        """Go on with another producer; taking the transactional id, it ends the transaction of this one."""
+        log.warning(
+            "producer_replaced", reason=f"no answer for {HUNG_AFTER_S:.0f} s", action="sending it again"
+        )
+        self._producer = Producer(self._config)
+        self._offering = None
+        self._initialised = self._open = self._offered = self._broken = False
 
     def _abort(self) -> None:
         """Abort; raises KafkaException where that has to be tried again."""
@@ -229,7 +265,7 @@ class ExactlyOnce(_Outgoing):
             raise BusError(f"the producer cannot go on: {cause.str()}") from None
         now_s = monotonic_s()
         self._failing_since_s = self._failing_since_s or now_s
-        if cause.txn_requires_abort() or cause.code() == KafkaError._STATE:
+        if cause.txn_requires_abort() or (cause.code() == KafkaError._STATE and self._open):
             self._broken = True
             log.warning("transaction_aborted", error=cause.str(), action="sending it again")
         elif cause.retriable():
@@ -238,3 +274,31 @@ class ExactlyOnce(_Outgoing):
             raise BusError(f"a transaction failed: {cause.str()}") from None
         if now_s - self._failing_since_s > GIVE_UP_S:
             raise BusError(f"no transaction could be committed for {GIVE_UP_S:.0f} s: {cause.str()}")
+
+
+class _Call:
+    """A call in a thread of its own, which may never end."""
+
+    def __init__(self, function: Callable[..., None], *arguments: object) -> None:
+        self.began_s = monotonic_s()
+        self._error: KafkaException | None = None
+        self._ended = threading.Event()
+        self._function, self._arguments = function, arguments
+        threading.Thread(target=self._make, name="offsets", daemon=True).start()
+
+    def done(self, timeout_s: float) -> bool:
+        """Tell whether it has ended, waiting for it for a while."""
+        return self._ended.wait(timeout_s)
+
+    def result(self) -> None:
+        """Raise what it raised."""
+        if self._error is not None:
+            raise self._error
+
+    def _make(self) -> None:
+        try:
+            self._function(*self._arguments)
+        except KafkaException as error:
+            self._error = error
+        finally:
+            self._ended.set()

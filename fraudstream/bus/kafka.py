@@ -136,11 +136,8 @@ class KafkaSource:
         paused = self._consumer.assignment()
         self._consumer.pause(paused)
         arrived = _usable(self._consumer.consume(1, timeout_s), self._topic)
-        if self.generation == generation:
-            self._early += arrived
-            self._consumer.resume(paused)
-        else:
-            self._early = []
+        self._consumer.resume(paused)  # also what is lost: it would come back paused
+        self._early = self._early + arrived if self.generation == generation else []
 
     def group_metadata(self) -> Any:
         """Return what makes a transaction fail once another member has the partitions."""

@@ -59,20 +59,26 @@ class MemorySource:
     whole: bool = True
     committed: Positions = field(default_factory=dict)
     _next: int = 0
+    _begun: bool = False
     _handover: Handover | None = None
 
     def poll(self, rows_max: int, timeout_s: float) -> Sequence[MemoryMessage]:
         """Return the next messages; at the end none, at once."""
-        if self._next == 0 and self._handover is not None:
-            self._begin(self._handover)
+        if not self._begun:
+            self.begin_again()
         taken = self.messages[self._next : self._next + rows_max]
         self._next += len(taken)
         return [m for m in taken if m.offset() >= self.begin_from.get(m.partition(), 0)]
 
-    def _begin(self, handover: Handover) -> None:
-        oldest = {message.partition(): 0 for message in self.messages}
-        served = {partition: self.emit_from.get(partition, 0) for partition in oldest}
-        self.begin_from = handover.begin(oldest, served)
+    def begin_again(self) -> None:
+        """Read from the first message on, without those before what the listener names."""
+        self.generation += 1
+        self._next, self._begun = 0, True
+        oldest = {message.partition(): 0 for message in self.messages} | dict.fromkeys(self.emit_from, 0)
+        self.emit_from = oldest | self.emit_from
+        self.begin_from = (
+            self._handover.begin(oldest, self.emit_from) if self._handover is not None else oldest
+        )
 
     def wait(self, timeout_s: float) -> None:
         """Nothing changes by itself."""

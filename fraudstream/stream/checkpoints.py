@@ -2,7 +2,8 @@
 
 A snapshot is taken right after a commit: the state then holds what was served, and nothing else. A worker that
 starts, or is given partitions, loads the one that leaves least to replay, and reads silently from its positions to
-what was served last. One with more partitions than are wanted will do: what the state holds of the others is never looked at.
+what was served last. One with more partitions than are wanted will do: what it holds of the others is never looked
+at.
 
     {snapshots.folder}/{group}/{made_ms}-{partitions}.state
 """
@@ -24,6 +25,7 @@ from fraudstream.features import snapshot as snapshots
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.settings import Settings
 from fraudstream.stream.runs import partitions_of, ranges
+from fraudstream.stream.serve import Numbered
 
 log = structlog.get_logger("worker")
 
@@ -36,15 +38,14 @@ class Stamp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         topic: of the transactions; positions: the next offset to read of each partition.
         labels: the next offset to read of each partition of the labels.
-        models, outcomes: names by the numbers under which first decisions are remembered.
+        numbered: what the first decisions that the state remembers refer to.
         made_ms: when, Unix milliseconds.
     """
 
     topic: str
     positions: Positions
     labels: Positions
-    models: list[str]
-    outcomes: list[str]
+    numbered: Numbered
     made_ms: int
 
 
@@ -117,16 +118,15 @@ class Checkpoints:
         engine: FeatureEngine,
         positions: Positions,
         labels: Positions,
-        names: tuple[list[str], list[str]],
+        numbered: Numbered,
     ) -> None:
         """Begin a snapshot of a state that holds exactly what lies before the positions.
 
         Args:
             labels: positions of the labels.
-            names: models and outcomes by number.
+            numbered: what first decisions in the state refer to.
         """
-        models, outcomes = names
-        stamp = Stamp(self._topic, dict(positions), dict(labels), models, outcomes, now_ms())
+        stamp = Stamp(self._topic, dict(positions), dict(labels), numbered, now_ms())
         self._path = self._folder / f"{stamp.made_ms}-{ranges(positions)}{SUFFIX}"
         self._began_s = monotonic_s()
         self._due_s = self._began_s + self._settings.snapshots.interval_ms / 1000

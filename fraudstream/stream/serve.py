@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,14 @@ from fraudstream.stream.publish import Publisher, Serving
 from fraudstream.stream.shadow import NOTHING, Said, Shadow
 
 Lap = Callable[[str], None]
+
+
+class Numbered(NamedTuple):
+    """What the numbers in remembered decisions stand for; `outcomes` and `rules` belong together."""
+
+    models: list[str]
+    outcomes: list[str]
+    rules: list[str]
 
 
 def absorb(engine: FeatureEngine, batch: TransactionBatch) -> None:
@@ -71,16 +79,24 @@ class Server:
         self._publisher.begin(run)
 
     @property
-    def names(self) -> tuple[list[str], list[str]]:
-        """Return models and outcomes by the numbers under which first decisions are remembered."""
-        return self._publisher.models, list(self.pipeline.policy.names)
+    def numbered(self) -> Numbered:
+        """Return models and rules by the numbers under which first decisions are remembered."""
+        policy = self.pipeline.policy
+        return Numbered(self._publisher.models, policy.names, policy.texts)
 
-    def recall(self, engine: FeatureEngine, models: Sequence[str], outcomes: Sequence[str]) -> None:
-        """Make the first decisions that an engine remembers from elsewhere ones under the numbers used here."""
-        names = list(self.pipeline.policy.names)
-        if list(outcomes) != names:
-            engine.repeats.renumber([names.index(name) if name in names else UNDECIDED for name in outcomes])
-        self._model = self._publisher.recall(models, self.pipeline.model.parts.version)
+    def recall(self, engine: FeatureEngine, theirs: Numbered) -> None:
+        """Give the first decisions that an engine remembers from elsewhere the numbers that are used here.
+
+        A rule that is not there any more becomes the first one with its outcome.
+        """
+        ours, outcomes = self.numbered, []
+        for name, text in zip(theirs.outcomes, theirs.rules, strict=True):
+            alike = [i for i, known in enumerate(ours.outcomes) if known == name]
+            same = [i for i in alike if ours.rules[i] == text]
+            outcomes.append((same or alike or [UNDECIDED])[0])
+        if outcomes != list(range(len(outcomes))):
+            engine.repeats.renumber(outcomes)
+        self._model = self._publisher.recall(theirs.models, self.pipeline.model.parts.version)
 
     def use(self, model: Model) -> None:
         """Let another model decide from the next batch on; what was decided before stays as it was."""

@@ -342,7 +342,7 @@ class Worker:
 
     def _start_snapshot(self, checkpoints: Checkpoints, positions: Positions) -> None:
         labels = self._labels.positions() if self._labels is not None else {}
-        checkpoints.start(self.pipeline.engine, positions, labels, self._server.names)
+        checkpoints.start(self.pipeline.engine, positions, labels, self._server.numbered)
 
     def _learn(self, timeout_s: float, timer: _Timer) -> int:
         """Take in labels; return how many."""
@@ -372,7 +372,7 @@ class Worker:
         pipeline = self.pipeline
         if self._restored is not None:
             engine, stamp = self._restored
-            self._server.recall(engine, stamp.models, stamp.outcomes)
+            self._server.recall(engine, stamp.numbered)
             pipeline = Pipeline(engine, pipeline.model, pipeline.policy)
             if self._labels is not None:
                 self._labels.rewind(stamp.labels)

@@ -95,9 +95,8 @@ class MovingSource(MemorySource):
 
     def rebalance(self, emit_from: Positions) -> None:
         """Begin again at the oldest message; those below `emit_from` were served before."""
-        self.generation += 1
         self.emit_from = emit_from
-        self._next = 0
+        self.begin_again()
 
 
 def start(
