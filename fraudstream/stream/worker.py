@@ -26,8 +26,8 @@ from fraudstream.scoring import Pipeline
 from fraudstream.scoring.explain import Explainer
 from fraudstream.settings import Settings
 from fraudstream.stream.align import Aligner
-from fraudstream.stream.explaining import AlertExplainer
 from fraudstream.stream.checkpoints import Checkpoints, Stamp
+from fraudstream.stream.explaining import AlertExplainer
 from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.labels import LabelFeed
 from fraudstream.stream.models import ModelWatch
