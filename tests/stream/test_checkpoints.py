@@ -125,7 +125,7 @@ def test_any_number_of_crashes_gives_the_decisions_and_the_state_of_none(
         run = start(tiny_world, source, labels=labels_of(tiny_world), **options)
         crash(run, steps)
         decided |= run.by_id()
-        source = MemorySource(source.messages, emit_from=dict(source.committed))
+        source = MemorySource(source.messages, emit_from=source.emit_from | source.committed)
     last = start(tiny_world, source, labels=labels_of(tiny_world), **saving(folder)).to_the_end()
     assert decided | last.by_id() == uninterrupted.by_id()
     assert last.worker.pipeline.engine.dump() == uninterrupted.worker.pipeline.engine.dump()
