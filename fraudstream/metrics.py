@@ -57,6 +57,10 @@ class WorkerMetrics:
         self.entities = Gauge("fraudstream_entities", "Entities kept", ["entity"], registry=r)
         # Features whose windows reach back before the known history.
         self.features_cold = Gauge("fraudstream_features_cold", "Features not warm yet", registry=r)
+        # 1 while a step of the ladder is taken: explanations, shadow or batches.
+        self.degraded = Gauge("fraudstream_degraded", "1 while left out", ["step"], registry=r)
+        # Transactions that were decided without a score, by what was done: open or closed.
+        self.unscored = Counter("fraudstream_unscored", "Decided without a score", ["failed"], registry=r)
         # Snapshots of the state, by how they ended: taken, or failed (the log says why).
         self.snapshots = Counter("fraudstream_snapshots", "Snapshots", ["result"], registry=r)
         # When the last snapshot was complete, Unix seconds; 0 before the first.

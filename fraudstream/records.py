@@ -53,16 +53,19 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         event_time_ms: Unix milliseconds UTC.
-        score: calibrated probability of fraud, 0 to 1.
+        score: calibrated probability of fraud, 0 to 1; where none could be had (flag `unscored`), 0 for open, 1 for closed.
         risk_points: 0 to 1000, tied to the false-positive rate (990 is 0.1 %).
         model: name/version that scored.
-        flags: what an analyst should know of the inputs: `late`, `rows_capped`, `untracked`, `cold`, `repeated`.
+        flags: what an analyst should know of the inputs: `late`, `rows_capped`, `untracked`, `cold`, `repeated`,
+            `partial`; `unscored` where it was decided by `degradation.on_failure`.
         features_hash: fingerprint of the features that were scored, 16 hexadecimal digits; empty where none were:
             a repeated transaction gets its first decision.
         sequence: position of the transaction, from 0, in the order in which its worker's run served them; the header
             `fraudstream-run` names the run.
-        rule: what decided, in the words of this message's fields (`risk_points >= 990`), or `otherwise`.
+        rule: what decided, in the words of this message's fields (`risk_points >= 990`), or `otherwise`; `fail_open`
+            or `fail_closed` where no score could be had.
         challenger: absent where none scored: there was no challenger, or no features were scored.
+        shed: what the worker left out because it was behind: `explanations`, `shadow`, `batches`; absent: nothing.
     """
 
     transaction_id: str
@@ -76,6 +79,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     sequence: int = -1
     rule: str = ""
     challenger: Challenger | msgspec.UnsetType = msgspec.UNSET
+    shed: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Number(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

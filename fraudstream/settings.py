@@ -122,6 +122,16 @@ class AlertSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     words: str
 
 
+class DegradationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[degradation]`: what is left out from which lag on (0: never), and what happens where no score can be had."""
+
+    explanations_lag: Annotated[int, Meta(ge=0)]
+    shadow_lag: Annotated[int, Meta(ge=0)]
+    batches_lag: Annotated[int, Meta(ge=0)]
+    batch_rows_max: Annotated[int, Meta(ge=1, le=65_536)]
+    on_failure: Literal["stop", "open", "closed"]
+
+
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[model]`: which model decides, and which is scored beside it; each is an alias or a version."""
 
@@ -246,6 +256,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     decisions: DecisionSettings
     outcomes: list[Outcome]
     alerts: AlertSettings
+    degradation: DegradationSettings
     model: ModelSettings
     labels: LabelSettings
     training: TrainingSettings
@@ -411,6 +422,7 @@ _CHOICES = {
     "role": ("place",),
     "delivery": ("exactly_once", "at_least_once"),
     "several": ("refuse", "allow"),
+    "on_failure": ("stop", "open", "closed"),
 }
 
 

@@ -24,7 +24,7 @@ from fraudstream.features.table import SHARDS
 from fraudstream.settings import Settings, StateSettings
 
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
-FLAG_COLD, FLAG_REPEATED, FLAG_PARTIAL = np.uint8(8), np.uint8(16), np.uint8(32)
+FLAG_COLD, FLAG_REPEATED, FLAG_PARTIAL, FLAG_UNSCORED = (np.uint8(1 << bit) for bit in range(3, 7))
 FLAG_NAMES = {
     int(kernels.FLAG_LATE): "late",
     int(kernels.FLAG_CAPPED): "rows_capped",
@@ -32,6 +32,7 @@ FLAG_NAMES = {
     int(FLAG_COLD): "cold",
     int(FLAG_REPEATED): "repeated",
     int(FLAG_PARTIAL): "partial",
+    int(FLAG_UNSCORED): "unscored",
 }
 
 

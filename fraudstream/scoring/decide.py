@@ -22,6 +22,7 @@ from fraudstream.settings import Outcome, Settings
 OUTCOMES_MAX = 100
 MEASURES = {"points_min": "risk_points", "probability_min": "score", "expected_loss_min": "expected_loss"}
 OTHERWISE = "otherwise"
+FAILED = ("fail_open", "fail_closed")
 
 Rows = npt.NDArray[np.bool_]
 
@@ -67,13 +68,17 @@ class Policy:
 
     @property
     def names(self) -> list[str]:
-        """Return the outcome of each rule, and last the one where none applies; several rules may have the same."""
-        return [rule.outcome.name for rule in self.rules] + [self.otherwise]
+        """Return the outcome of each rule, the one where none applies, then those without a score: open, closed.
+
+        Several may be the same.
+        """
+        outcomes = [rule.outcome.name for rule in self.rules] + [self.otherwise]
+        return [*outcomes, self.otherwise, outcomes[0]]
 
     @property
     def texts(self) -> list[str]:
         """Return each rule as decisions name it, in the order of `names`."""
-        return [rule.text for rule in self.rules] + [OTHERWISE]
+        return [rule.text for rule in self.rules] + [OTHERWISE, *FAILED]
 
     @property
     def fields_used(self) -> set[str]:
@@ -97,6 +102,10 @@ class Policy:
             np.putmask(decided, reached[0] if len(reached) == 1 else np.logical_and.reduce(reached), position)
         return decided
 
+    def without_score(self, rows: int, closed: bool) -> Int64:
+        """Return what stands in the place of `decide` where no score can be had; it never alerts."""
+        return np.full(rows, len(self.rules) + 1 + closed, np.int64)
+
     def alerting(self, decided: Int64) -> Rows:
         """Return which rows' outcomes alert, [n]."""
         flagged: Rows = self._alerts[decided]
@@ -104,7 +113,7 @@ class Policy:
 
     @cached_property
     def _alerts(self) -> Rows:
-        return np.array([rule.outcome.alert for rule in self.rules] + [False])
+        return np.array([rule.outcome.alert for rule in self.rules] + [False] * (1 + len(FAILED)))
 
     @cached_property
     def _weighs_money(self) -> bool:

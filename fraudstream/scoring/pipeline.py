@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fraudstream.batch import Float64, Int64, TransactionBatch, UInt64
 from fraudstream.features import FeatureEngine, Observed
-from fraudstream.features.engine import FLAG_NAMES, FLAG_REPEATED
+from fraudstream.features.engine import FLAG_NAMES, FLAG_REPEATED, FLAG_UNSCORED
 from fraudstream.features.repeats import UNDECIDED, FirstDecisions
 from fraudstream.scoring.decide import Policy
 from fraudstream.scoring.model import Model
@@ -82,6 +82,20 @@ class Pipeline:
     def score(self, batch: TransactionBatch, observed: Observed) -> Scored:
         """Score and decide rows whose features are known."""
         return self.scored_by(self.model, batch, observed)
+
+    def unscored(self, batch: TransactionBatch, observed: Observed, closed: bool) -> Scored:
+        """Decide rows whose score cannot be had: open, as below every threshold; closed, as by the first rule."""
+        rows = len(batch)
+        return Scored(
+            batch=batch,
+            X=observed.X,
+            raw=np.full(rows, np.nan),
+            probability=np.full(rows, float(closed)),
+            points=np.full(rows, 1000 * closed, np.int64),
+            decided=self.policy.without_score(len(batch), closed),
+            alerting=np.zeros(len(batch), np.bool_),
+            flag_bits=observed.flags | FLAG_UNSCORED,
+        )
 
     def scored_by(self, model: Model, batch: TransactionBatch, observed: Observed) -> Scored:
         """Return what a model would decide: the one in use, or its challenger."""

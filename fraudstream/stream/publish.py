@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -37,12 +38,14 @@ class Serving:
         sequence: of the first row; the others follow it.
         model: [n] numbers of the models that decided, in the publisher's list.
         challenger: [n] what the challenger says.
+        shed: what was left out, of all rows.
     """
 
     features_hash: list[str]
     sequence: int
     model: Int64
     challenger: Sequence[Challenger | msgspec.UnsetType]
+    shed: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Publisher:
@@ -116,6 +119,7 @@ class Publisher:
             range(serving.sequence, serving.sequence + len(batch)),
             [self._rules[i] for i in decided],
             serving.challenger,
+            repeat(serving.shed),
         )
         values = map(self._encode, decisions)
         for value, number, source_row in zip(values, numbers, batch.source_row.tolist(), strict=True):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from fraudstream.batch import Int64, TransactionBatch, UInt64
 from fraudstream.features import FeatureEngine, Observed
@@ -20,6 +22,8 @@ from fraudstream.stream.explaining import AlertExplainer
 from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.publish import Publisher, Serving
 from fraudstream.stream.shadow import NOTHING, Said, Shadow
+
+log = structlog.get_logger("worker")
 
 Lap = Callable[[str], None]
 
@@ -49,6 +53,7 @@ class Server:
 
     Args:
         feature_log: takes the features that were scored; None: nobody wants them.
+        on_failure: `stop`, `open` or `closed`, as `[degradation]` has it.
     """
 
     def __init__(
@@ -58,8 +63,12 @@ class Server:
         feature_log: FeatureLog | None,
         metrics: WorkerMetrics,
         explainer: AlertExplainer,
+        on_failure: str = "stop",
     ) -> None:
         self.pipeline = pipeline
+        self._on_failure = on_failure
+        self._spares_shadow = False
+        self._shed: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
         self.explainer = explainer
         self.run = ""
         self.shadow = Shadow(metrics)
@@ -105,6 +114,12 @@ class Server:
         self._metrics.model_info.labels(model.parts.version).set(1)
         self._model = self._publisher.use(model.parts.version)
 
+    def shed(self, steps: tuple[str, ...]) -> None:
+        """Leave steps of the ladder out from the next batch on."""
+        self.explainer.by_path = "explanations" in steps
+        self._spares_shadow = "shadow" in steps
+        self._shed = steps or msgspec.UNSET
+
     def serve(
         self, batch: TransactionBatch, old: npt.NDArray[np.bool_], messages: Sequence[Any], lap: Lap
     ) -> None:
@@ -130,7 +145,7 @@ class Server:
             new = np.flatnonzero(~old[rows])
             fresh, observed, rows = fresh.take(new), Observed(observed.X[new], observed.flags[new]), rows[new]
         lap("features")
-        scored = self.pipeline.score(fresh, observed)
+        scored = self._scored(fresh, observed)
         decided = self.pipeline.remember(told.entries[rows], scored, self._model)
         lap("score")
         if len(fresh):
@@ -141,8 +156,19 @@ class Server:
             again = told.again[asked]
             self._decide_again(batch.take(again), told.entries[again], first, messages, lap)
 
+    def _scored(self, batch: TransactionBatch, observed: Observed) -> Scored:
+        """Score rows; where that fails, do as `degradation.on_failure` says."""
+        try:
+            return self.pipeline.score(batch, observed)
+        except Exception as error:
+            if self._on_failure == "stop":
+                raise
+            self._metrics.unscored.labels(self._on_failure).inc(len(batch))
+            log.exception("not_scored", rows=len(batch), failed=self._on_failure, error=repr(error))
+            return self.pipeline.unscored(batch, observed, self._on_failure == "closed")
+
     def _decide(self, scored: Scored, messages: Sequence[Any], lap: Lap) -> None:
-        said = self.shadow.of(self.pipeline, scored)
+        said = NOTHING * len(scored.batch) if self._spares_shadow else self.shadow.of(self.pipeline, scored)
         lap("shadow")
         explanations = self.explainer.explain(self.pipeline.model, scored)
         lap("explain")
@@ -192,7 +218,7 @@ class Server:
         return said
 
     def _numbered(self, hashes: list[str], model: Int64, said: Said) -> Serving:
-        serving = Serving(hashes, self._sequence, model, said)
+        serving = Serving(hashes, self._sequence, model, said, self._shed)
         self._sequence += len(hashes)
         return serving
 

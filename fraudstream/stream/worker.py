@@ -30,6 +30,7 @@ from fraudstream.stream.checkpoints import Checkpoints, Stamp
 from fraudstream.stream.explaining import AlertExplainer
 from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.labels import LabelFeed
+from fraudstream.stream.ladder import Ladder
 from fraudstream.stream.models import ModelWatch
 from fraudstream.stream.publish import Publisher
 from fraudstream.stream.reload import Reloads
@@ -119,7 +120,10 @@ class Worker:
             settings.worker.explain_budget_ms,
             metrics,
         )
-        self._server = Server(pipeline, self._publisher, feature_log, metrics, explainer)
+        self._ladder = Ladder(settings.degradation, metrics)
+        self._server = Server(
+            pipeline, self._publisher, feature_log, metrics, explainer, settings.degradation.on_failure
+        )
         self._server.begin(pipeline, run_of(ends.source.emit_from))
         self._reloads = Reloads(self._server, metrics, watches)
         self._labels: LabelFeed | None = None
@@ -211,9 +215,8 @@ class Worker:
         self._reloads.take()
         if not self._labels_known:
             return self._learn(worker.poll_timeout_ms / 1000, timer)
-        messages = self._polled or self._ends.source.poll(
-            worker.batch_rows_max, worker.poll_timeout_ms / 1000
-        )
+        rows_max = self._ladder.rows_max(worker.batch_rows_max)
+        messages = self._polled or self._ends.source.poll(rows_max, worker.poll_timeout_ms / 1000)
         self._polled = []
         if self._ends.source.generation != self._generation:
             self._start_over()
@@ -457,7 +460,10 @@ class Worker:
         now_s, left = monotonic_s(), sum(self._left().values())
         self._replay_rate = max(0.0, (self._gauged[1] - left) / (now_s - self._gauged[0]))
         self._gauged = (now_s, left)
-        metrics.lag.set(self._ends.source.lag())
+        lag = self._ends.source.lag()
+        metrics.lag.set(lag)
+        self._ladder.look(lag - left)
+        self._server.shed(self._ladder.shed)
         metrics.watermark.set(engine.watermark_ms / 1000)
         metrics.state_bytes.set(engine.bytes_used())
         for entity, number in engine.entities().items():
