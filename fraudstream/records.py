@@ -53,7 +53,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         event_time_ms: Unix milliseconds UTC.
-        score: calibrated probability of fraud, 0 to 1; where none could be had (flag `unscored`), 0 for open, 1 for closed.
+        score: calibrated probability of fraud, 0 to 1; where none could be had (flag `unscored`) 0 for open, 1 for
+            closed.
         risk_points: 0 to 1000, tied to the false-positive rate (990 is 0.1 %).
         model: name/version that scored.
         flags: what an analyst should know of the inputs: `late`, `rows_capped`, `untracked`, `cold`, `repeated`,

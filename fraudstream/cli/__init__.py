@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from fraudstream.cli import audit, explain, features, inspect, offline, online
+from fraudstream.cli import audit, dlq, explain, features, inspect, offline, online
 from fraudstream.errors import FraudstreamError
 from fraudstream.logs import configure_logs
 
@@ -28,6 +28,7 @@ offline.register(app)
 online.register(app)
 audit.register(app)
 explain.register(app)
+dlq.register(app)
 
 
 def main() -> None:

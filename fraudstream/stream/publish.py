@@ -26,6 +26,7 @@ from fraudstream.settings import TopicSettings
 
 RUN_HEADER = "fraudstream-run"
 LABEL_STAGE = "label"
+DLQ_PREFIX = "fraudstream.dlq."
 PASSED_ON = ("traceparent", "tracestate")
 
 
@@ -152,7 +153,7 @@ class Publisher:
                 "reason": bad.error.reason,
             }
             headers = list(message.headers() or [])
-            headers += [(f"fraudstream.dlq.{name}", text.encode()) for name, text in why.items()]
+            headers += [(DLQ_PREFIX + name, text.encode()) for name, text in why.items()]
             self._sink.send(self._topics.dlq, message.value(), message.key(), headers)
 
     def _fixed(self, kind: str, run: str) -> list[Headers]:

@@ -1,0 +1,218 @@
+"""The dead letters: which are open, what they hold, and their way back to where they came from, once.
+
+A letter is open until it has been replayed. How far that has come is kept in Kafka, as the offsets of the group
+`{worker.group}.dlq`: they move in the same transaction that sends the originals back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+from fraudstream.bus.base import Headers, Positions
+from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, KafkaReader, client_config
+from fraudstream.clock import monotonic_s
+from fraudstream.errors import BusError
+from fraudstream.settings import Settings
+from fraudstream.stream.publish import DLQ_PREFIX
+
+LETTERS_A_TRANSACTION = 1_000
+_ROWS = 1_000
+_SILENT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One dead letter.
+
+    Attributes:
+        partition, offset: where it stands among the dead letters.
+        sent_ms: when it was sent there, Unix milliseconds.
+        why: what its headers say: `topic`, `partition`, `offset`, `stage`, `path`, `reason`.
+        headers: those of the original.
+    """
+
+    partition: int
+    offset: int
+    sent_ms: int
+    why: dict[str, str]
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which letters are meant; empty: all.
+
+    Attributes:
+        reason: a part of the reason's text.
+    """
+
+    stage: str = ""
+    path: str = ""
+    reason: str = ""
+
+    def takes(self, letter: Letter) -> bool:
+        """Tell whether a letter is meant."""
+        why = letter.why
+        return (
+            (not self.stage or why.get("stage") == self.stage)
+            and (not self.path or why.get("path") == self.path)
+            and self.reason in why.get("reason", "")
+        )
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a replay did.
+
+    Attributes:
+        replayed: sent back to where they came from; kept: moved to the end of the dead letters, still open.
+        foreign: of these, how many came from a topic that the settings do not name, and were not sent there.
+    """
+
+    replayed: int = 0
+    kept: int = 0
+    foreign: int = 0
+    topics: dict[str, int] = field(default_factory=dict)
+
+
+class DeadLetters:
+    """The topic of dead letters, up to its current end.
+
+    Raises:
+        BusError: there is no such topic, or the broker cannot be reached.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topic = settings.topics.dlq
+        self._group = f"{settings.worker.group}.dlq"
+        config = client_config(settings, "consumer") | {"group.id": self._group}
+        self._consumer = Consumer(config)
+
+    def read(self, everything: bool = False) -> Iterator[Letter]:
+        """Yield the open letters, or all that are kept."""
+        reader = KafkaReader(self._settings, self._topic)
+        try:
+            reader.rewind(None if everything else self._replayed_to())
+            heard_s = monotonic_s()
+            while not reader.caught_up():
+                for message in reader.poll(_ROWS, 1.0):
+                    heard_s = monotonic_s()
+                    yield _letter(message)
+                if monotonic_s() - heard_s > _SILENT_S:
+                    raise BusError(f"{self._topic}: no message for {_SILENT_S:.0f} s before its end")
+        finally:
+            reader.close()
+
+    def at(self, partition: int, offset: int) -> Letter | None:
+        """Return the letter that stands at a position; None where there is none."""
+        part = TopicPartition(self._topic, partition, offset)
+        try:
+            low, high = self._consumer.get_watermark_offsets(part, timeout=REQUEST_TIMEOUT_S)
+            if not low <= offset < high:
+                return None
+            self._consumer.assign([part])
+            message = self._consumer.poll(REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise BusError(f"{self._topic}: {error.args[0].str()}") from None
+        if message is None or message.error() is not None or message.offset() != offset:
+            return None
+        return _letter(message)
+
+    def replay(self, chosen: Filter) -> Iterator[Replayed]:
+        """Send the open letters that are meant back; yields what has been done after each transaction.
+
+        The others are moved to the end of the dead letters in the same transaction, where they stay open.
+        """
+        producer = self._producer()
+        done, batch = Replayed(), list[Letter]()
+        for letter in self.read():
+            batch.append(letter)
+            if len(batch) == LETTERS_A_TRANSACTION:
+                self._send(producer, batch, chosen, done)
+                batch = []
+                yield done
+        if batch:
+            self._send(producer, batch, chosen, done)
+        yield done
+
+    def close(self) -> None:
+        """Give the consumer back."""
+        self._consumer.close()
+
+    def _replayed_to(self) -> Positions:
+        try:
+            found = self._consumer.list_topics(self._topic, timeout=REQUEST_TIMEOUT_S).topics[self._topic]
+            parts = [TopicPartition(self._topic, partition) for partition in found.partitions]
+            committed = self._consumer.committed(parts, timeout=REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise BusError(f"{self._topic}: {error.args[0].str()}") from None
+        return {part.partition: part.offset for part in committed if part.offset >= 0}
+
+    def _producer(self) -> Producer:
+        config = client_config(self._settings, "producer") | {"transactional.id": f"{self._group}-replay"}
+        config.setdefault("message.max.bytes", MESSAGE_BYTES_MAX)
+        producer = Producer(config)
+        try:
+            producer.init_transactions(2 * REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise BusError(f"no transactions for a replay: {error.args[0].str()}") from None
+        return producer
+
+    def _send(self, producer: Producer, letters: list[Letter], chosen: Filter, done: Replayed) -> None:
+        """Send letters and move the group's offsets behind them: all of it, or nothing."""
+        topics = self._settings.topics
+        positions: Positions = {}
+        kept = foreign = 0
+        back: dict[str, int] = {}
+        try:
+            producer.begin_transaction()
+            for letter in letters:
+                positions[letter.partition] = letter.offset + 1
+                origin = letter.why.get("topic", "")
+                ours = origin in (topics.transactions, topics.labels)
+                if ours and chosen.takes(letter):
+                    back[origin] = back.get(origin, 0) + 1
+                    producer.produce(origin, letter.value, letter.key, headers=letter.headers)
+                else:
+                    kept += 1
+                    foreign += not ours
+                    headers = letter.headers + [(DLQ_PREFIX + k, v.encode()) for k, v in letter.why.items()]
+                    producer.produce(self._topic, letter.value, letter.key, headers=headers)
+            offsets = [TopicPartition(self._topic, p, offset) for p, offset in positions.items()]
+            producer.send_offsets_to_transaction(offsets, self._consumer.consumer_group_metadata())
+            producer.commit_transaction(2 * REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise BusError(
+                f"the replay stopped, {sum(done.topics.values())} letters were sent back before: "
+                f"{error.args[0].str()}; run it again to go on"
+            ) from None
+        done.kept += kept
+        done.foreign += foreign
+        for origin, number in back.items():
+            done.topics[origin] = done.topics.get(origin, 0) + number
+        done.replayed = sum(done.topics.values())
+
+
+def _letter(message: Any) -> Letter:
+    headers, why = [], {}
+    for name, value in message.headers() or []:
+        if name.startswith(DLQ_PREFIX):
+            why[name.removeprefix(DLQ_PREFIX)] = (value or b"").decode(errors="replace")
+        else:
+            headers.append((name, value))
+    return Letter(
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        why,
+        message.key(),
+        message.value(),
+        headers,
+    )
