@@ -80,6 +80,7 @@ class TinyWorld:
         rows: the live transactions in event order, as plain data.
         frauds: ids of all fraudulent transactions.
         trained: what `train_from_files` returned.
+        own: sections of the settings beyond those of every tiny world.
     """
 
     folder: Path
@@ -88,6 +89,7 @@ class TinyWorld:
     rows: list[dict[str, Any]]
     frauds: set[str]
     trained: dict[str, Any]
+    own: str = ""
 
     def __repr__(self) -> str:  # short, for pytest's and Hypothesis' reports
         return f"TinyWorld({self.folder})"
@@ -114,7 +116,7 @@ class TinyWorld:
 
     def toml_with(self, sections: str) -> str:
         """Return the text of the settings' file with further sections."""
-        return TOML.format(registry=self.folder / "models") + sections
+        return TOML.format(registry=self.folder / "models") + self.own + sections
 
     def settings_with(self, **overrides: Any) -> Settings:
         """Return the settings with some replaced; `worker__group="x"` replaces `worker.group`."""
@@ -128,8 +130,12 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     return make_world(tmp_path_factory.mktemp("tiny-world"))
 
 
-def make_world(folder: Path) -> TinyWorld:
-    """Simulate, write the files, train; under ten seconds."""
+def make_world(folder: Path, own: str = "") -> TinyWorld:
+    """Simulate, write the files, train; under ten seconds.
+
+    Args:
+        own: further sections of the settings.
+    """
     made = simulate(CONFIG)
     times = made.transactions["event_time"].to_numpy()
     first_live = int((times < LIVE_MS).sum())
@@ -138,13 +144,13 @@ def make_world(folder: Path) -> TinyWorld:
     write_table(made.labels, folder / "history" / "labels")
     write_table(live, folder / "live")
     config = folder / "fraudstream.toml"
-    config.write_text(TOML.format(registry=folder / "models"), "utf-8")
+    config.write_text(TOML.format(registry=folder / "models") + own, "utf-8")
     settings = load_settings(config, environment={})
     trained = train_from_files(
         settings, folder / "history" / "transactions", folder / "history" / "labels", LIVE_MS, True, ignore
     )
     frauds = made.truth.filter(made.truth["is_fraud"])["transaction_id"].to_pylist()
-    return TinyWorld(folder, config, settings, live.to_pylist(), set(frauds), trained)
+    return TinyWorld(folder, config, settings, live.to_pylist(), set(frauds), trained, own)
 
 
 def write_table(table: pa.Table, folder: Path) -> None:

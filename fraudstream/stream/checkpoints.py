@@ -2,8 +2,8 @@
 
 A snapshot is taken right after a commit: the state then holds what was served, and nothing else. A worker that
 starts, or is given partitions, loads the one that leaves least to replay, and reads silently from its positions to
-what was served last. One with more partitions than are wanted will do: what it holds of the others is never looked
-at.
+what was served last. One with more partitions than are wanted will do where all features are of the entity that the
+key names: what the state holds of other partitions is then never looked at.
 
     {snapshots.folder}/{group}/{made_ms}-{partitions}.state
 """
@@ -20,7 +20,7 @@ import structlog
 from fraudstream.bus.base import Positions
 from fraudstream.clock import monotonic_s, now_ms
 from fraudstream.errors import CheckpointError, ConfigError
-from fraudstream.features import Catalog, FeatureEngine
+from fraudstream.features import Catalog, FeatureEngine, partial_features
 from fraudstream.features import snapshot as snapshots
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.settings import Settings
@@ -72,6 +72,9 @@ class Checkpoints:
                 f'snapshots.folder = "{settings.snapshots.folder}": cannot be used ({error.strerror}); '
                 "give a folder that the worker may write to"
             ) from None
+        self._apart = not partial_features(
+            catalog
+        )  # the rows of one partition matter to no other one's features
         self._child = snapshots.Snapshotter()
         self._began_s = monotonic_s()
         self._due_s = self._began_s + settings.snapshots.interval_ms / 1000
@@ -159,7 +162,9 @@ class Checkpoints:
 
     def _fits(self, path: Path, stamp: Stamp, oldest: Positions, served: Positions) -> bool:
         """Tell whether a snapshot can be gone on from; say so where somebody might want to know."""
-        if stamp.topic != self._topic or not served.keys() <= stamp.positions.keys():
+        partitions = stamp.positions.keys()
+        enough = served.keys() == partitions or (self._apart and served.keys() <= partitions)
+        if stamp.topic != self._topic or not enough:
             return False
         for partition, offset in stamp.positions.items():
             if partition not in served:

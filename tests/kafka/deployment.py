@@ -92,6 +92,10 @@ class Deployment:
             for worker in self.workers:
                 print(f"--- {worker.log_path.name}\n{worker.log_text()[-4000:]}")
 
+    def reload(self) -> None:
+        """Read the settings' file again."""
+        self.settings = load_settings(self.config, environment={})
+
     def topic(self, name: str) -> str:
         """Return the full name of a topic of TOPICS."""
         full: str = getattr(self.settings.topics, name)

@@ -181,7 +181,7 @@ def test_what_does_not_fit_the_log_is_not_used(tiny_world: TinyWorld, tmp_path: 
     restored = here.restore(oldest, served)
     assert restored is not None
     assert restored[1].positions == {0: 200, 1: 200, 2: 200}
-    assert here.restore({0: 0, 2: 0}, {0: 250, 2: 250}) is not None  # some of its partitions
+    assert here.restore({0: 0, 2: 0}, {0: 250, 2: 250}) is None  # merchants of partition 1 are in it
     assert here.restore(oldest | {3: 0}, served | {3: 5}) is None  # it has not seen another one
     assert here.restore(oldest | {1: 201}, served) is None  # the log has lost what comes behind it
     assert here.restore(oldest, served | {1: 199}) is None  # it holds what is to be served yet

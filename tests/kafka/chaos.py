@@ -1,0 +1,461 @@
+"""Workers under load that are killed, frozen, fenced, added and removed, and a broker that goes down; then a count.
+
+`python -m tests.kafka.chaos --faults 100 --json`, which `make chaos` runs, is the long form of `test_chaos.py`. It
+compares with one worker on the memory bus that reads the same log and is never disturbed. The features are of cards
+alone, so that they are exact however the partitions are shared out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+
+from fraudstream.bus.memory import MemoryMessage
+from fraudstream.features import build_catalog
+from fraudstream.features import snapshot as snapshots
+from fraudstream.settings import Settings
+from fraudstream.simulate import WorldConfig, simulate
+from tests.kafka.broker import KafkaBroker
+from tests.kafka.deployment import Deployment, WorkerProcess, deployed, eventually, headers_of
+from tests.stream.running import Running, contents, start
+from tests.worlds import LIVE_MS, TinyWorld, make_world
+
+PARTITIONS = 3
+WORKERS_MAX = 3
+SESSION_S = 2.0  # of the deployment's settings
+SETTLES_WITHIN_S = 180.0
+FAULTS = ("kill", "freeze", "fence", "join", "leave", "broker_restart", "broker_kill")
+CARDS_ONLY = """
+[[features]]
+entity = "event"
+of = "amount"
+aggregates = ["value"]
+
+[[features]]
+entity = "card"
+windows = ["10m", "1h", "24h", "30d"]
+aggregates = ["count"]
+
+[[features]]
+entity = "card"
+of = "amount"
+windows = ["1h", "7d"]
+aggregates = ["sum", "max"]
+
+[[features]]
+entity = "card"
+of = "amount"
+windows = ["30d"]
+aggregates = ["mean", "std", "zscore"]
+
+[[features]]
+entity = "card"
+of = "merchant_id"
+windows = ["24h"]
+aggregates = ["distinct"]
+
+[[features]]
+entity = "card"
+windows = ["30d"]
+aggregates = ["time_since_last"]
+
+"""
+
+
+def cards_world(folder: Path) -> TinyWorld:
+    """Return a tiny world whose model sees cards alone."""
+    return make_world(folder, CARDS_ONLY)
+
+
+def rows_of(count: int, seed: int) -> list[dict[str, Any]]:
+    """Return transactions of a world of their own, in event order."""
+    config = WorldConfig(
+        customers=300,
+        merchants=60,
+        start_ms=LIVE_MS,
+        days=max(2, count // 800),
+        transactions_per_customer_day=3.0,
+        fraud_rate=0.03,
+        seed=seed,
+        peak_day=None,
+        new_pattern_day=None,
+    )
+    rows: list[dict[str, Any]] = simulate(config).transactions.slice(0, count).to_pylist()
+    assert len(rows) == count, f"the world has only {len(rows)} transactions"
+    return rows
+
+
+class Load:
+    """Sends rows at a steady rate in a thread, until it is stopped or has sent all.
+
+    Attributes:
+        sent: how many were acknowledged.
+    """
+
+    def __init__(self, deployment: Deployment, rows: list[dict[str, Any]], rate: float) -> None:
+        self.sent = 0
+        self._rows = rows
+        self._rate = rate
+        self._topic = deployment.topic("transactions")
+        self._halt = threading.Event()
+        self._producer = Producer(
+            {"bootstrap.servers": deployment.bootstrap, "partitioner": "murmur2_random", "linger.ms": 2}
+            | {"enable.idempotence": True, "message.timeout.ms": 0, "log_level": 0}
+        )
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Tell whether all rows have been handed over."""
+        return not self._thread.is_alive()
+
+    def stop(self) -> int:
+        """Send no more; return how many rows are in the topic, each of them once."""
+        self._halt.set()
+        self._thread.join()
+        assert self._producer.flush(60) == 0
+        return self.sent
+
+    def _run(self) -> None:
+        began_s = time.monotonic()
+        for number, row in enumerate(self._rows):
+            due_s = began_s + number / self._rate
+            if self._halt.wait(max(0.0, due_s - time.monotonic())):
+                return
+            value, key = json.dumps(row).encode(), row["card_id"].encode()
+            self._producer.produce(self._topic, value, key, on_delivery=self._report)
+            self._producer.poll(0)
+
+    def _report(self, error: object, message: Message) -> None:
+        assert error is None, error
+        self.sent += 1
+
+
+@dataclass
+class Chaos:
+    """Workers with names, a supervisor that starts again what has ended, and what is done to them."""
+
+    deployment: Deployment
+    broker: KafkaBroker | None
+    chance: random.Random
+    running: dict[str, WorkerProcess] = field(default_factory=dict)
+    done: Counter[str] = field(default_factory=Counter)
+    restarts: int = 0
+
+    def join(self) -> str | None:
+        """Start one more worker; return its name, or None where there are enough."""
+        free = [f"w{n}" for n in range(WORKERS_MAX) if f"w{n}" not in self.running]
+        if not free:
+            return None
+        self._start(free[0])
+        return free[0]
+
+    def fault(self, kind: str) -> bool:
+        """Do something bad; False where it cannot be done now."""
+        name = self.chance.choice(sorted(self.running))
+        worker = self.running[name]
+        if kind == "kill":
+            worker.kill()
+        elif kind == "freeze":
+            worker.process.send_signal(signal.SIGSTOP)
+            time.sleep(SESSION_S * self.chance.uniform(0.3, 2.0))  # some wake up in time, some as zombies
+            worker.process.send_signal(signal.SIGCONT)
+        elif kind == "fence":
+            self._fence(name)
+        elif kind == "join":
+            if self.join() is None:
+                return False
+        elif kind == "leave":
+            if len(self.running) == 1:
+                return False
+            del self.running[name]
+            self._end(worker)
+        elif self.broker is None:
+            return False
+        elif kind == "broker_restart":
+            self.broker.restart()
+        else:
+            self.broker.kill()
+            time.sleep(self.chance.uniform(0.0, 3.0))
+            self.broker.start()
+        self.done[kind] += 1
+        return True
+
+    def supervise(self) -> None:
+        """Start again what has ended, as an operator's supervisor does; fail where it ended as it should not."""
+        for name, worker in list(self.running.items()):
+            code = worker.process.poll()
+            if code is None:
+                continue
+            assert code in (1, -signal.SIGKILL), f"{name} ended with {code}:\n{worker.log_text()[-3000:]}"
+            assert "Traceback" not in worker.log_text(), worker.log_text()[-3000:]
+            self.restarts += 1
+            self._start(name)
+
+    def pause(self, seconds: float) -> None:
+        """Let it run for a while."""
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s:
+            self.supervise()
+            time.sleep(0.1)
+
+    def settle(self, positions: Mapping[int, int]) -> None:
+        """Wait until all of the log is committed, then end the workers, the last one alone."""
+
+        def committed() -> bool:
+            self.supervise()
+            return self.deployment.committed() == positions
+
+        eventually(committed, SETTLES_WITHIN_S, "everything is committed")
+        names = sorted(self.running)
+        for name in names[1:]:
+            self._end(self.running.pop(name))
+        last = self.running[names[0]]
+        if len(names) > 1:
+            self._own_all(last)
+        self._end(self.running.pop(names[0]))
+
+    def _own_all(self, worker: WorkerProcess) -> None:
+        """Wait until a worker serves all partitions."""
+
+        def owns() -> bool:
+            assigned = worker.events("partitions_assigned")
+            served = worker.events("worker_ready")
+            both = bool(assigned) and bool(served) and len(assigned[-1]["partitions"]) == PARTITIONS
+            return both and served[-1]["timestamp"] > assigned[-1]["timestamp"]
+
+        eventually(owns, 90, "the last worker serves all partitions", worker)
+
+    def _start(self, name: str) -> None:
+        self.running[name] = self.deployment.start(
+            FRAUDSTREAM_WORKER__INSTANCE=name, FRAUDSTREAM_WORKER__WEB_PORT="0"
+        )
+
+    def _end(self, worker: WorkerProcess) -> None:
+        if worker.process.poll() is None:
+            code = worker.stop()
+            assert code in (0, 1), (
+                f"ended with {code}:\n{worker.log_text()[-3000:]}"
+            )  # 1: it was being fenced
+        assert "Traceback" not in worker.log_text(), worker.log_text()[-3000:]
+
+    def _fence(self, name: str) -> None:
+        """Take a worker's transactional id: its transaction is aborted, and it may not go on."""
+        identity = f"{self.deployment.settings.worker.group}.{name}"
+        thief = Producer(
+            {"bootstrap.servers": self.deployment.bootstrap, "transactional.id": identity, "log_level": 0}
+        )
+        with contextlib.suppress(KafkaException):  # it may be taken back meanwhile
+            thief.init_transactions(10)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a worker says that is never disturbed, by position of the transaction.
+
+    Attributes:
+        state: every row that a row in time can still see.
+    """
+
+    decisions: dict[tuple[int, int], dict[str, Any]]
+    alerts: dict[tuple[int, int], dict[str, Any]]
+    state: Any
+
+
+def oracle(world: TinyWorld, log: Iterable[Message], settings: Settings) -> Expected:
+    """Let one worker read a log on the memory bus."""
+    ordered = sorted(log, key=lambda m: (json.loads(m.value())["event_time"], m.partition(), m.offset()))
+    messages = [
+        MemoryMessage(m.value(), m.key(), m.headers(), m.partition(), m.offset(), m.timestamp()[1])
+        for m in ordered
+    ]
+    plain = TinyWorld(world.folder, world.config, settings, [], set(), world.trained, world.own)
+    run: Running = start(plain, messages).to_the_end()
+
+    def by_position(topic: str) -> dict[tuple[int, int], dict[str, Any]]:
+        return {position_of(headers["ce_id"]): said for headers, said in _read(run, topic)}
+
+    return Expected(by_position("decisions"), by_position("alerts"), run.worker.pipeline.engine.dump())
+
+
+def _read(run: Running, topic: str) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    for message in run.sent(topic):
+        headers = {name: (value or b"").decode() for name, value in message.headers() or []}
+        yield headers, contents(message)
+
+
+def position_of(ce_id: str) -> tuple[int, int]:
+    """Return partition and offset of the transaction that an id is of."""
+    _, partition, offset = ce_id.rsplit("/", 2)
+    return int(partition), int(offset)
+
+
+def differences(
+    expected: Mapping[tuple[int, int], dict[str, Any]], messages: Iterable[Message], exactly_once: bool
+) -> dict[str, int]:
+    """Compare what was sent with what should have been.
+
+    Returns:
+        How many are `lost`, `doubled` (beyond the first), `altered` or `invented`; none where all is well. Where it
+        is at least once, doubled ones are allowed if they say the same.
+    """
+    found: Counter[str] = Counter()
+    seen: Counter[tuple[int, int]] = Counter()
+    for message in messages:
+        position = position_of(headers_of(message)["ce_id"])
+        seen[position] += 1
+        if position not in expected:
+            found["invented"] += 1
+        elif contents(message) != expected[position]:
+            found["altered"] += 1
+    found["lost"] += sum(position not in seen for position in expected)
+    if exactly_once:
+        found["doubled"] += sum(number - 1 for number in seen.values())
+    return {name: number for name, number in found.items() if number}
+
+
+def left_hanging(deployment: Deployment, topic: str) -> int:
+    """Return how many messages readers of committed ones cannot reach: an open transaction is before them."""
+    hidden = 0
+    config = {"bootstrap.servers": deployment.bootstrap, "group.id": "chaos-ends", "log_level": 0}
+    stable = Consumer(config | {"isolation.level": "read_committed"})
+    newest = Consumer(config | {"isolation.level": "read_uncommitted"})
+    for partition in range(PARTITIONS):
+        part = TopicPartition(deployment.topic(topic), partition)
+        _, reachable = stable.get_watermark_offsets(part, timeout=10)
+        _, end = newest.get_watermark_offsets(part, timeout=10)
+        hidden += end - reachable
+    stable.close()
+    newest.close()
+    return hidden
+
+
+def saved_state(deployment: Deployment) -> Any:
+    """Return what the newest snapshot holds."""
+    settings = deployment.settings
+    catalog = build_catalog(settings.features, settings.event)
+    newest = max(Path(settings.snapshots.folder).rglob("*.state"), key=lambda path: path.stat().st_mtime_ns)
+    return snapshots.load(newest, catalog, settings.state, settings.labels.grace_ms).dump()
+
+
+def play(
+    world: TinyWorld,
+    folder: Path,
+    faults: Iterable[str],
+    chance: random.Random,
+    delivery: str = "exactly_once",
+    rate: float = 200.0,
+    rows: int = 100_000,
+    own_broker: KafkaBroker | None = None,
+    bootstrap: KafkaBroker | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Run workers under load, do all faults to them one after the other, and return what is wrong at the end.
+
+    Args:
+        faults: kinds in their order; one that cannot be done at the moment is passed over.
+        own_broker: may be restarted.
+    """
+    broker = own_broker or bootstrap
+    assert broker is not None
+    lines = f'delivery = "{delivery}"\nbatch_rows_max = 64\ncommit_interval_ms = 100'
+    with deployed(broker, world, folder, partitions=PARTITIONS, worker=lines) as deployment:
+        with deployment.config.open("a", encoding="utf-8") as config:
+            config.write(f'\n[snapshots]\nfolder = "{folder / "snapshots"}"\ninterval = "2s"\n')
+        deployment.reload()
+        chaos = Chaos(deployment, own_broker, chance)
+        chaos.join()
+        chaos.join()
+        load = Load(deployment, rows_of(rows, chance.randrange(10**6)), rate)
+        try:
+            eventually(lambda: bool(deployment.committed()), 120, "the first commit")
+            for number, kind in enumerate(faults, 1):
+                if load.done:
+                    break
+                if chaos.fault(kind):
+                    say(f"{number}: {kind}, {len(chaos.running)} workers, {load.sent} sent")
+                chaos.pause(chance.uniform(0.5, 4.0))
+        finally:
+            sent = load.stop()
+        log = deployment.read("transactions", sent)
+        ends: dict[int, int] = {}
+        for message in log:
+            ends[message.partition()] = max(message.offset() + 1, ends.get(message.partition(), 0))
+        chaos.settle(ends)
+        expected = oracle(world, log, deployment.settings)
+        exactly_once = delivery == "exactly_once"
+        alerts, decisions = deployment.read("alerts"), deployment.read("decisions")
+        return {
+            "delivery": delivery,
+            "faults": sum(chaos.done.values()),
+            "by_kind": dict(chaos.done),
+            "restarts": chaos.restarts,
+            "transactions": sent,
+            "decisions": len(decisions),
+            "alerts": len(alerts),
+            "snapshots_loaded": sum(len(w.events("snapshot_loaded")) for w in deployment.workers),
+            "wrong_decisions": differences(expected.decisions, decisions, exactly_once),
+            "wrong_alerts": differences(expected.alerts, alerts, exactly_once),
+            "dead_letters": len(deployment.read("dlq")),
+            "hanging": left_hanging(deployment, "decisions") + left_hanging(deployment, "alerts"),
+            "state_equal": saved_state(deployment) == expected.state,
+        }
+
+
+def is_right(told: Mapping[str, Any]) -> bool:
+    """Tell whether nothing was lost, doubled, altered or left behind."""
+    wrong = told["wrong_decisions"] or told["wrong_alerts"] or told["dead_letters"] or told["hanging"]
+    return not wrong and bool(told["state_equal"]) and told["transactions"] > 0
+
+
+def main() -> int:
+    """Run the long form."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--faults", type=int, default=100)
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--rate", type=float, default=200.0)
+    options.add_argument("--delivery", choices=("exactly_once", "at_least_once"), default="exactly_once")
+    options.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    chosen = options.parse_args()
+    chance = random.Random(chosen.seed)
+    faults = (chance.choice(FAULTS) for _ in range(chosen.faults))
+    with tempfile.TemporaryDirectory(prefix="fraudstream-chaos-") as name, KafkaBroker() as broker:
+        folder = Path(name)
+        world = cards_world(folder / "world")
+        (folder / "play").mkdir()
+        told = play(
+            world,
+            folder / "play",
+            faults,
+            chance,
+            chosen.delivery,
+            chosen.rate,
+            rows=int(chosen.rate * 15 * chosen.faults),
+            own_broker=broker,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    told |= {"seed": chosen.seed, "right": is_right(told)}
+    print(json.dumps(told) if chosen.json else msgspec.json.format(json.dumps(told)))
+    return 0 if told["right"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
