@@ -3,14 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numba
 from numba.core.caching import _CacheLocator
 
-compiled = numba.njit(cache=True, error_model="numpy", nogil=True)
-
 _FOLDERS = ("features", "scoring")  # a kernel calls others of its own folder
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a kernel, and keep it in numba's cache."""
+    dispatcher = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
+    file = getattr(dispatcher._cache, "_cache_file", None)
+    if file is not None:
+        lock = Path(file._index_path).parent / "kernels.lock"
+        file.load, file.save = _alone(file.load, lock), _alone(file.save, lock)
+    return dispatcher
+
+
+def _alone(function: Callable[..., Any], lock: Path) -> Callable[..., Any]:
+    """Let one process at a time use the cache.
+
+    numba replaces each file as a whole, but an index and the code that it names one after the other: of two processes
+    that compile at once, one could run code that was made for the arguments of the other.
+    """
+
+    def locked(*arguments: Any) -> Any:
+        with _held(lock):
+            return function(*arguments)
+
+    return locked
+
+
+@contextlib.contextmanager
+def _held(lock: Path) -> Iterator[None]:
+    try:
+        file = lock.open("ab")
+    except OSError:  # a folder that cannot be written holds no cache
+        yield
+        return
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _forget_stale_kernels(folder: Path) -> None:
@@ -27,12 +64,13 @@ def _forget_stale_kernels(folder: Path) -> None:
     files = sorted(folder.glob("*.py"))
     now = " ".join(f"{file.name}:{(at := file.stat()).st_mtime_ns}:{at.st_size}" for file in files)
     with contextlib.suppress(OSError):  # a folder that cannot be written holds no cache
-        if stamp.exists() and stamp.read_text("utf-8") == now:
-            return
-        for cached in cache.glob("*.nb[ic]"):
-            cached.unlink(missing_ok=True)
         cache.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(now, "utf-8")
+        with _held(cache / "kernels.lock"):
+            if stamp.exists() and stamp.read_text("utf-8") == now:
+                return
+            for cached in cache.glob("*.nb[ic]"):
+                cached.unlink(missing_ok=True)
+            stamp.write_text(now, "utf-8")
 
 
 for _name in _FOLDERS:

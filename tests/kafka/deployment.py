@@ -79,6 +79,7 @@ class Deployment:
         self.config.write_text(world.toml_with(sections), "utf-8")
         self.settings: Settings = load_settings(self.config, environment={})
         self.workers: list[WorkerProcess] = []
+        self._admin = quiet_admin(bootstrap)
 
     def __enter__(self) -> Self:
         return self
@@ -136,7 +137,7 @@ class Deployment:
 
     def committed(self) -> dict[int, int]:
         """Return the group's committed offset of each partition that has one; none while its broker starts."""
-        admin = quiet_admin(self.bootstrap)
+        admin = self._admin
         group = self.settings.worker.group
         asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
         try:
