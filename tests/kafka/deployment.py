@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from fraudstream.bus.kafka import create_topics
@@ -79,7 +79,9 @@ class Deployment:
         self.config.write_text(world.toml_with(sections), "utf-8")
         self.settings: Settings = load_settings(self.config, environment={})
         self.workers: list[WorkerProcess] = []
-        self._admin = quiet_admin(bootstrap)
+        self._outsider = Consumer(
+            {"bootstrap.servers": bootstrap, "group.id": self.settings.worker.group, "log_level": 0}
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -136,23 +138,31 @@ class Deployment:
         return consume_all_from(self.bootstrap, self.topic(name), timeout_s, count)
 
     def committed(self) -> dict[int, int]:
-        """Return the group's committed offset of each partition that has one; none while its broker starts."""
-        admin = self._admin
-        group = self.settings.worker.group
-        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+        """Return the group's committed offset of each partition that has one; none while its broker starts.
+
+        Asked with a consumer that is no member: an admin client that asks again and again while the group comes and
+        goes ends the process in librdkafka (2.16).
+        """
+        asked = [
+            TopicPartition(self.topic("transactions"), partition)
+            for partition in range(self.settings.topics.partitions)
+        ]
         try:
-            found: list[TopicPartition] = asked[group].result(30).topic_partitions
+            found = self._outsider.committed(asked, timeout=10)
         except KafkaException as error:
             if error.args[0].code() not in _STARTING:
                 raise
             return {}
-        return {one.partition: one.offset for one in found if one.topic == self.topic("transactions")}
+        return {one.partition: one.offset for one in found if one.offset >= 0}
 
 
 _STARTING = (
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
+    KafkaError._WAIT_COORD,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
 )
 
 
