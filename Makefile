@@ -9,7 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-slow mutations lint fmt bench ci lock up clean
+.PHONY: help setup demo test test-slow mutations chaos lint fmt bench ci lock up clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test-slow: $(STAMP)  ## The property tests in their long run
 
 mutations: $(STAMP)  ## Damage every file of a model in hundreds of ways beside a serving worker
 	$(BIN)/python -m benchmarks.mutations --json
+
+chaos: $(STAMP)  ## Workers killed, frozen, fenced under load, a broker that goes down; about 15 minutes
+	$(BIN)/python -m tests.kafka.chaos --faults 100 $(ARGS)
 
 lint: $(STAMP)  ## ruff, mypy --strict, the layers
 	$(BIN)/ruff check .

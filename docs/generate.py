@@ -59,6 +59,15 @@ MEANINGS = {
     "nothing; `0s`: off",
     "state.complete_from": "instant from which on no transaction is missing: empty (the first one seen), `start` "
     "(nothing was before it), or ISO 8601",
+    "snapshots.folder": "where the state is saved, shared by all workers of a group; empty: it is rebuilt from the log",
+    "snapshots.interval": "time between two snapshots",
+    "snapshots.kept": "snapshots kept of each set of partitions",
+    "degradation.explanations_lag": "waiting messages from which on alerts are explained by path; 0: never",
+    "degradation.shadow_lag": "waiting messages from which on the challenger does not score; 0: never",
+    "degradation.batches_lag": "waiting messages from which on batches are larger; 0: never",
+    "degradation.batch_rows_max": "messages taken at once then",
+    "degradation.on_failure": "where a score cannot be had: `stop` the worker; `open`: decide `decisions.otherwise`; "
+    "`closed`: decide the first outcome",
     "decisions.otherwise": "outcome where none of `[[outcomes]]` applies",
     "alerts.language": "language of reasons: `en`, `fr`, or one of your own file's",
     "alerts.words": "file with words of your own, like [words.toml](../fraudstream/words.toml); empty: none",
@@ -93,7 +102,12 @@ MEANINGS = {
     "worker.group": "consumer group; its committed offsets say where to go on",
     "worker.batch_rows_max": "messages taken at once at most",
     "worker.poll_timeout_ms": "how long an idle loop waits for a message before it looks around",
+    "worker.delivery": "`exactly_once`: one Kafka transaction a commit; `at_least_once`: flush, then commit",
     "worker.commit_interval_ms": "time between two commits while there is something to commit",
+    "worker.instance": "name of this worker, unique in its group: a restart gets its partitions back at once; empty: "
+    "host name and web port, or a new name at each start where there is no web port",
+    "worker.several": "where others are in the group and features would see only part of their entities: `refuse` to "
+    "start, or `allow` it; decisions are then flagged `partial`",
     "worker.dead_letter_rate_max": "share of bad messages above which the worker stops; 1 never stops it",
     "worker.dead_letter_window": "number of last messages that this share is taken over",
     "worker.reasons_max": "reasons in an alert at most",
@@ -130,7 +144,7 @@ ENTRY_MEANINGS = {
     "outcomes.alert": "whether it sends an alert",
 }
 EMPTY = {"count": "0", "sum": "0", "distinct": "0", "first_seen": "1", "same_count": "0"}
-DURATIONS = ("future_tolerance", "lateness", "repeat_horizon", "maturity", "grace")
+DURATIONS = ("future_tolerance", "lateness", "repeat_horizon", "interval", "maturity", "grace")
 
 
 def main(arguments: list[str]) -> int:
@@ -206,7 +220,8 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 def settings_keys() -> list[str]:
     """Return every fixed setting as `section.key`."""
-    fixed = ("event", "state", "decisions", "alerts", "model", "labels", "training", "topics", "worker")
+    listed = ("features", "outcomes", "kafka", "kafka_consumer", "kafka_producer")
+    fixed = [name for name in Settings.__struct_fields__ if name not in listed]
     sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     keys = [f"{name}.{f.name}" for name in fixed for f in msgspec.structs.fields(sections[name])]
     return [key for key in keys if key not in ("event.fields", "event.entities")]
