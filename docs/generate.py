@@ -59,7 +59,7 @@ MEANINGS = {
     "nothing; `0s`: off",
     "state.complete_from": "instant from which on no transaction is missing: empty (the first one seen), `start` "
     "(nothing was before it), or ISO 8601",
-    "snapshots.folder": "where the state is saved, shared by all workers of a group; empty: it is rebuilt from the log",
+    "snapshots.folder": "where the state is saved, for all workers of a group; empty: it is rebuilt from the log",
     "snapshots.interval": "time between two snapshots",
     "snapshots.kept": "snapshots kept of each set of partitions",
     "degradation.explanations_lag": "waiting messages from which on alerts are explained by path; 0: never",

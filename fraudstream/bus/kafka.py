@@ -109,6 +109,7 @@ class KafkaSource:
         self._refusals = 0
         self._handover: Handover | None = None
         self._closing = False
+        self._counted = 0  # the generation of which `whole` tells
         self._early: list[Any] = []  # read while nothing was to be read
         config = client_config(settings, "consumer")
         if instance := settings.worker.instance_name:
@@ -128,6 +129,7 @@ class KafkaSource:
         rest = self._consumer.consume(rows_max - len(first), 0) if 0 < len(first) < rows_max else []
         if self.generation != generation:
             first = []  # fetched before the partitions changed; it is read again
+        self._count_partitions()
         return _usable(first + rest, self._topic)
 
     def wait(self, timeout_s: float) -> None:
@@ -138,6 +140,23 @@ class KafkaSource:
         arrived = _usable(self._consumer.consume(1, timeout_s), self._topic)
         self._consumer.resume(paused)  # also what is lost: it would come back paused
         self._early = self._early + arrived if self.generation == generation else []
+        self._count_partitions()
+
+    def _count_partitions(self) -> None:
+        """Find out whether all partitions are assigned.
+
+        Not while they are being assigned: `list_topics` within a callback of the same consumer makes the next
+        callback end the process (confluent-kafka 2.16).
+        """
+        if self._counted == self.generation:
+            return
+        try:
+            known = self._consumer.list_topics(self._topic, timeout=REQUEST_TIMEOUT_S).topics[self._topic]
+        except KafkaException as error:
+            log.debug("partitions_unknown", error=error.args[0].str())
+            return
+        self._counted = self.generation
+        self.whole = len(known.partitions) == len(self.emit_from)
 
     def group_metadata(self) -> Any:
         """Return what makes a transaction fail once another member has the partitions."""
@@ -218,8 +237,6 @@ class KafkaSource:
             self.begin_from = self._handover.begin(oldest, self.emit_from)
         for part in everything:
             part.offset = self.begin_from[part.partition]
-        known = consumer.list_topics(self._topic, timeout=REQUEST_TIMEOUT_S).topics[self._topic].partitions
-        self.whole = len(known) == len(self.emit_from)
         log.info("partitions_assigned", partitions=sorted(self.emit_from), emit_from=self.emit_from)
         if not self._one_by_one:
             consumer.assign(everything)

@@ -368,6 +368,7 @@ class Worker:
             self._forget()
         if not partitions:
             return
+        self._server.partial = self._sees_part
         self._tell_partial(partitions)
         if self._goes_on is not None:
             self._read, self._done, self._goes_on = dict(self._goes_on), self._goes_on, None
@@ -393,9 +394,12 @@ class Worker:
         self._uncommitted, self._committing = False, None
         self._ends.sink.discard()
 
+    @property
+    def _sees_part(self) -> bool:
+        return bool(self._partial) and not self._ends.source.whole
+
     def _tell_partial(self, partitions: list[int]) -> None:
-        self._server.partial = bool(self._partial) and not self._ends.source.whole
-        if self._server.partial:
+        if self._sees_part:
             log.warning("features_partial", partitions=partitions, features=self._partial, flag="partial")
 
     def _let_go(self) -> None:
@@ -464,6 +468,7 @@ class Worker:
         metrics.lag.set(lag)
         self._ladder.look(lag - left)
         self._server.shed(self._ladder.shed)
+        self._server.partial = self._sees_part
         metrics.watermark.set(engine.watermark_ms / 1000)
         metrics.state_bytes.set(engine.bytes_used())
         for entity, number in engine.entities().items():

@@ -162,7 +162,8 @@ def test_what_the_broker_refuses_is_an_error_at_the_next_commit(
     with reading(deployment) as source:
         sink = AtLeastOnce(deployment.settings, source)
         sink.send(small, b"fits", b"key", [])
-        assert sink.commit({})
+        while not sink.commit({}):
+            pass
         sink.send(small, random.Random(1).randbytes(5_000), b"key", [])  # noise: it cannot be compressed
         sink.send(small, b"fits", b"key", [])
         with pytest.raises(BusError, match=rf"messages were not delivered; the first: {small}: .*too large"):

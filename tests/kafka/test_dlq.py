@@ -78,11 +78,18 @@ def test_what_is_chosen_goes_back_once_and_the_others_stay_open(
     assert dlq(deployment, "replay", "--path", "$.amount")["replayed"] == 0  # once
     told = dlq(deployment, "replay")
     assert told["topics"] == {deployment.topic("transactions"): 1, deployment.topic("labels"): 1}
-    assert dlq(deployment, "replay") == {"dry_run": False, "replayed": 0, "kept": 0, "topics": {}, "foreign": 0}
+    assert dlq(deployment, "replay") == {
+        "dry_run": False,
+        "replayed": 0,
+        "kept": 0,
+        "topics": {},
+        "foreign": 0,
+    }
 
     worker = deployment.start().wait_ready()  # they are still bad: they become dead letters again
     deployment.read("dlq", 4 + 2 + 2 + 3)
     assert worker.stop() == 0
     again = [headers_of(m) for m in deployment.read("dlq")[-3:]]
-    assert {h["fraudstream.dlq.offset"] for h in again} == {"3", "4", "5"}
+    sent = deployment.read("transactions")[-3:]
+    assert {h["fraudstream.dlq.offset"] for h in again} == {str(m.offset()) for m in sent}
     assert all(sum(name == "fraudstream.dlq.reason" for name in h) == 1 for h in again)

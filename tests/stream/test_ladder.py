@@ -34,7 +34,9 @@ def ladder(**limits: int) -> Ladder:
         ([400, 49, 99], ()),
     ],
 )
-def test_steps_are_taken_at_their_limit_and_left_below_half_of_it(lags: list[int], shed: tuple[str, ...]) -> None:
+def test_steps_are_taken_at_their_limit_and_left_below_half_of_it(
+    lags: list[int], shed: tuple[str, ...]
+) -> None:
     one = ladder()
     for lag in lags:
         one.look(lag)
@@ -53,7 +55,9 @@ def test_a_limit_of_nought_is_none() -> None:
 def test_decisions_say_what_was_left_out_and_are_the_same(tiny_world: TinyWorld) -> None:
     rows = tiny_world.rows[:600]
     usual = start(tiny_world, as_messages(rows)).to_the_end()
-    behind = start(tiny_world, as_messages(rows), worker__batch_rows_max=50, degradation__explanations_lag=300)
+    behind = start(
+        tiny_world, as_messages(rows), worker__batch_rows_max=50, degradation__explanations_lag=300
+    )
     behind.to_the_end()
     said = [contents(m) for m in behind.sent("decisions")]
     shed = [one.pop("shed", None) for one in said]
@@ -62,7 +66,9 @@ def test_decisions_say_what_was_left_out_and_are_the_same(tiny_world: TinyWorld)
     assert ["explanations"] in shed
 
 
-@pytest.mark.parametrize(("on_failure", "outcome", "score"), [("open", "approve", 0.0), ("closed", "decline", 1.0)])
+@pytest.mark.parametrize(
+    ("on_failure", "outcome", "score"), [("open", "approve", 0.0), ("closed", "decline", 1.0)]
+)
 def test_what_cannot_be_scored_is_decided_open_or_closed_as_it_is_set(
     tiny_world: TinyWorld, monkeypatch: pytest.MonkeyPatch, on_failure: str, outcome: str, score: float
 ) -> None:
