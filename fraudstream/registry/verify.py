@@ -147,7 +147,9 @@ def _probed(bundle: Bundle, child: Child) -> tuple[int, list[str]]:
     candidate = {"folder": str(bundle.folder), "files": {name: bundle.files[name] for name in wanted}}
     ended = child(msgspec.msgpack.encode(candidate))
     at, found = BOOSTER, None
-    for line in ended.out.splitlines():
+    for line in ended.out.splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break  # half a line: the child died of it
         told: dict[str, Any] = json.loads(line)
         at = told.get("at", at)
         found = told if "problems" in told else None

@@ -21,6 +21,7 @@ FEATURES_MAX = 2048
 TREES_MAX = 5000
 TREE_LEAVES_MAX = 512  # so that no walk down a tree is deeper than Python's stack
 LEAVES_MAX = 256_000  # of all trees
+EXACT = 2**53
 LEAF_VALUE_MAX = 1e100  # so that no sum of them overflows
 
 _HEADER = {
@@ -197,16 +198,18 @@ class _Tree:
         return int(self._numbers(key, _INTEGERS, 1)[0])
 
     def _numbers(self, key: str, form: re.Pattern[str], count: int) -> Float64:
-        """Return a line's numbers, of which there must be so many; integers up to 2**53 come out exactly."""
+        """Return a line's numbers, of which there must be so many; integers are exact."""
         text = self._lines.get(key)
         _require(text is not None, f"lacks {key}")
         assert text is not None
         words = text.split()
         _require(form.fullmatch(text) is not None and len(words) == count, f"{key} is not {count} numbers")
         try:
-            return np.array(words, np.float64)
+            values = np.array(words, np.float64)
         except ValueError:
             raise ModelError(f"{key} is not {count} numbers") from None
+        _require(form is not _INTEGERS or _within(values, -EXACT, EXACT), f"{key} has a number beyond 2**53")
+        return values
 
 
 def _within(values: Float64, low: int, end: int) -> bool:

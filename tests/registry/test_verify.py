@@ -133,6 +133,10 @@ def test_a_damaged_model_with_right_hashes_is_refused(tiny_world: TinyWorld, tmp
             Ended(-6, b'{"at": "golden.parquet"}\n', b""),
             "golden.parquet: cannot be loaded (SIGABRT: no message)",
         ),
+        (
+            Ended(-9, b'{"at": "golden.parquet"}\n{"at": "boo', b""),
+            "golden.parquet: cannot be loaded (SIGKILL: no message)",
+        ),
         (Ended(1, b"", b"MemoryError\n"), "booster.txt: cannot be loaded (exit 1: MemoryError)"),
         (
             Ended(0, b'{"at": "golden.parquet"}\n', b""),

@@ -73,6 +73,7 @@ DAMAGED = {
     "a leaf that is no number": (r"leaf_value=\S+(.*)", r"leaf_value=nan\1", "leaf_value is not 8 numbers"),
     "a huge leaf": (r"leaf_value=\S+(.*)", r"leaf_value=1e300\1", "a leaf value beyond 1e+100"),
     "a threshold that is none": (r"threshold=\S+(.*)", r"threshold=nan\1", "a threshold that is no number"),
+    "a decision beyond all numbers": (r"decision_type=\S+(.*)", r"decision_type=99999999999999999999\1", "2**53"),
     "a decision that there is not": (r"decision_type=\S+(.*)", r"decision_type=12\1", "decision_type"),
     "categories that end early": (r"cat_boundaries=0 \S+(.*)", r"cat_boundaries=0 999\1", "cat_threshold is not"),
     "categories that are not there": (r"num_cat=[1-9]", "num_cat=0", "categorical split without categories"),
