@@ -192,11 +192,12 @@ def from_offsets(settings: Settings) -> Decided:
 
 
 @contextmanager
-def process(command: list[str], folder: Path) -> Any:
+def process(command: list[str], folder: Path, variables: dict[str, str] | None = None) -> Any:
     """Run `python -m COMMAND SETTINGS` and stop it at the end."""
     log = (folder / f"{command[0]}.log").open("wb")
     arguments = [sys.executable, "-m", *command, str(folder / "fraudstream.toml")]
-    with subprocess.Popen(arguments, stdout=log, stderr=log) as running:
+    environment = os.environ | (variables or {})
+    with subprocess.Popen(arguments, stdout=log, stderr=log, env=environment) as running:
         try:
             yield running
         finally:

@@ -73,12 +73,12 @@ class MemorySource:
     def begin_again(self) -> None:
         """Read from the first message on, without those before what the listener names."""
         self.generation += 1
-        self._next, self._begun = 0, True
+        self._begun = True
         oldest = {message.partition(): 0 for message in self.messages} | dict.fromkeys(self.emit_from, 0)
         self.emit_from = oldest | self.emit_from
-        self.begin_from = (
-            self._handover.begin(oldest, self.emit_from) if self._handover is not None else oldest
-        )
+        self.begin_from = oldest if self._handover is None else self._handover.begin(oldest, self.emit_from)
+        wanted = (i for i, m in enumerate(self.messages) if m.offset() >= self.begin_from[m.partition()])
+        self._next = next(wanted, len(self.messages))
 
     def wait(self, timeout_s: float) -> None:
         """Nothing changes by itself."""

@@ -7,7 +7,6 @@ from a snapshot, or from nothing, and the log is read again silently up to what 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +16,9 @@ import structlog
 
 from fraudstream.batch import TransactionBatch
 from fraudstream.bus.base import LabelSource, Positions, Sink, Source
-from fraudstream.clock import iso, monotonic_s, now_ms
-from fraudstream.decode import Decoder, Rejected
-from fraudstream.errors import BusError, DeadLetterLimitError
+from fraudstream.clock import monotonic_s, now_ms
+from fraudstream.decode import Decoder
+from fraudstream.errors import BusError
 from fraudstream.features import FeatureEngine, new_engine, partial_features
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.scoring import Pipeline
@@ -31,7 +30,9 @@ from fraudstream.stream.explaining import AlertExplainer
 from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.labels import LabelFeed
 from fraudstream.stream.ladder import Ladder
+from fraudstream.stream.limit import DeadLetterLimit
 from fraudstream.stream.models import ModelWatch
+from fraudstream.stream.progress import Progress, warmth
 from fraudstream.stream.publish import Publisher
 from fraudstream.stream.reload import Reloads
 from fraudstream.stream.runs import new_run
@@ -40,7 +41,6 @@ from fraudstream.words import read_words
 
 log = structlog.get_logger("worker")
 
-_GAUGES_EVERY_S = 1.0
 STUCK_AFTER_S = 5.0
 RETRY_AFTER_S = 0.1
 FINISH_WITHIN_S = 5.0  # of the 10 that a supervisor gives
@@ -141,9 +141,8 @@ class Worker:
         self._served_rows = 0  # since the last commit
         self._commit_due_s = 0.0
         self._committed_s = monotonic_s()
-        self._gauged = (0.0, 0)  # when, and how many messages there were to replay
-        self._replay_rate = 0.0
-        self._recent: deque[tuple[int, int]] = deque()  # rows and dead letters of the last batches
+        self._progress = Progress(metrics)
+        self._dead_letter_limit = DeadLetterLimit(settings.worker)
         ends.source.listen(self)
 
     @property
@@ -168,25 +167,16 @@ class Worker:
 
     def progress(self) -> dict[str, object]:
         """Return how far the state is rebuilt: messages left by partition until serving begins; and its warmth."""
-        left = {str(partition): messages for partition, messages in self._left().items()}
-        version, missing = self.pipeline.model.parts.version, sum(self._left().values())
         return {
-            "model": version,
-            "partitions": len(left),
-            "replay_left": left,
-            "ready_in_s": round(missing / self._replay_rate, 1) if self._replay_rate and missing else None,
+            "model": self.pipeline.model.parts.version,
+            **self._progress.told(self._left()),
             "waits_for_broker": self.waits_for_broker,
             **self.warmth(),
         }
 
     def warmth(self) -> dict[str, object]:
-        """Return how many features reach back before the known history, and the event time of the last to be warm."""
-        engine = self.pipeline.engine
-        cold = set(engine.cold())
-        if not cold or engine.history_from_ms is None:
-            return {"features_cold": len(cold), "warm_at": None}
-        reach_ms = max(f.reach_ms for f in engine.catalog.features if f.name in cold)
-        return {"features_cold": len(cold), "warm_at": iso(engine.history_from_ms + reach_ms)}
+        """Return how many features are not warm yet, and when the last one is."""
+        return warmth(self.pipeline.engine)
 
     @property
     def _labels_known(self) -> bool:
@@ -216,7 +206,10 @@ class Worker:
         if not self._labels_known:
             return self._learn(worker.poll_timeout_ms / 1000, timer)
         rows_max = self._ladder.rows_max(worker.batch_rows_max)
-        messages = self._polled or self._ends.source.poll(rows_max, worker.poll_timeout_ms / 1000)
+        timeout_s = worker.poll_timeout_ms / 1000
+        if self._uncommitted:
+            timeout_s = min(timeout_s, max(0.0, self._commit_due_s - timer.last_s))
+        messages = self._polled or self._ends.source.poll(rows_max, timeout_s)
         self._polled = []
         if self._ends.source.generation != self._generation:
             self._start_over()
@@ -236,8 +229,8 @@ class Worker:
             self._commit_due_s = now_s + worker.commit_interval_ms / 1000
             timer.lap("commit")
         self._save(timer)
-        if now_s >= self._gauged[0] + _GAUGES_EVERY_S:
-            self._update_gauges()
+        if self._progress.due:
+            self._look()
         return len(messages)
 
     def commit(self) -> bool:
@@ -320,8 +313,8 @@ class Worker:
             self._start_over()
         self.commit()
         timer.lap("commit")
-        if timer.last_s >= self._gauged[0] + _GAUGES_EVERY_S:
-            self._update_gauges()
+        if self._progress.due:
+            self._look()
 
     @property
     def _savable(self) -> bool:
@@ -433,7 +426,9 @@ class Worker:
         self._done = self._read | self._aligner.first_held()
         self._uncommitted |= any(o > emit_from.get(p, 0) for p, o in self._done.items())
         self._served_rows += len(messages)
-        self._watch_dead_letters(len(batch), rejected)
+        if too_many := self._dead_letter_limit.passed(len(batch), rejected):
+            self.commit()
+            raise too_many
 
     def _serve(self, batch: TransactionBatch, messages: Sequence[Any], timer: _Timer) -> None:
         """Take rows into the state and decide those that were not served before."""
@@ -443,35 +438,10 @@ class Worker:
             old = batch.offset < np.array([starts.get(p, 0) for p in batch.partition.tolist()], np.int64)
         self._server.serve(batch, old, messages, timer.lap)
 
-    def _watch_dead_letters(self, good: int, rejected: list[Rejected]) -> None:
-        """Stop before a whole topic drains into the dead letters."""
-        window, limit = self._settings.worker.dead_letter_window, self._settings.worker.dead_letter_rate_max
-        self._recent.append((good + len(rejected), len(rejected)))
-        rows = sum(batch_rows for batch_rows, _ in self._recent)
-        while rows - self._recent[0][0] >= window:
-            rows -= self._recent.popleft()[0]
-        bad = sum(batch_bad for _, batch_bad in self._recent)
-        if not rejected or rows < window or bad <= limit * rows:
-            return
-        self.commit()
-        raise DeadLetterLimitError(
-            f"{bad} of the last {rows} messages are dead letters (worker.dead_letter_rate_max = {limit}): stopped "
-            f"before the topic drains into them. The last one: {rejected[-1].error}"
-        )
-
-    def _update_gauges(self) -> None:
-        metrics, engine = self._metrics, self.pipeline.engine
-        now_s, left = monotonic_s(), sum(self._left().values())
-        self._replay_rate = max(0.0, (self._gauged[1] - left) / (now_s - self._gauged[0]))
-        self._gauged = (now_s, left)
-        lag = self._ends.source.lag()
-        metrics.lag.set(lag)
-        self._ladder.look(lag - left)
+    def _look(self) -> None:
+        """Tell how it goes, and take or leave steps of the ladder."""
+        left = sum(self._left().values())
+        waiting = self._progress.look(self._ends.source, self.pipeline.engine, left, self.ready)
+        self._ladder.look(waiting)
         self._server.shed(self._ladder.shed)
         self._server.partial = self._sees_part
-        metrics.watermark.set(engine.watermark_ms / 1000)
-        metrics.state_bytes.set(engine.bytes_used())
-        for entity, number in engine.entities().items():
-            metrics.entities.labels(entity).set(number)
-        metrics.features_cold.set(len(engine.cold()))
-        metrics.ready.set(int(self.ready))

@@ -38,10 +38,10 @@ def uninterrupted(tiny_world: TinyWorld) -> Running:
 
 
 def log_of(world: TinyWorld) -> list[MemoryMessage]:
-    """Return transactions of which some come twice."""
+    """Return transactions of which some come twice, soon enough to be known again wherever batches are cut."""
     rows = list(world.rows[:ROWS])
     for at in range(100, ROWS, 97):
-        rows.insert(at, rows[at - 40])
+        rows.insert(at, rows[at - 2])
     return as_messages(rows)
 
 
@@ -63,12 +63,17 @@ def metric(run: Running, name: str, **labels: str) -> float:
 
 
 def crash(run: Running, steps: int) -> None:
-    """Let a worker take some batches, wait for its last snapshot, and leave it where it is."""
-    for _ in range(steps):
-        run.worker.step()
+    """Let a worker take some batches, wait for the snapshot of each, and leave it where it is."""
     checkpoints = run.worker._checkpoints
     assert checkpoints is not None
-    checkpoints.look(wait=True)
+    for _ in range(steps):
+        run.worker.step()
+        checkpoints.look(wait=True)
+
+
+def first_ones(decisions: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return those that are not of repeated transactions: a replay is silent, so it may not know what to repeat."""
+    return {key: said for key, said in decisions.items() if "repeated" not in said["flags"]}
 
 
 def after(world: TinyWorld, before: Running, folder: Path, **overrides: Any) -> Running:
@@ -89,9 +94,7 @@ def test_a_worker_goes_on_from_its_snapshot_as_if_it_had_never_stopped(
     assert first.by_id() | second.by_id() == uninterrupted.by_id()
     assert first.by_id().keys().isdisjoint(second.by_id())
     assert second.worker.pipeline.engine.dump() == uninterrupted.worker.pipeline.engine.dump()
-    assert (
-        metric(second, "fraudstream_replayed_total") <= 100
-    )  # of 500: the last snapshot may still be on its way
+    assert metric(second, "fraudstream_replayed_total") == 0  # all of it is in the snapshot
 
 
 def test_a_worker_that_is_stopped_leaves_nothing_to_replay(
@@ -127,7 +130,7 @@ def test_any_number_of_crashes_gives_the_decisions_and_the_state_of_none(
         decided |= run.by_id()
         source = MemorySource(source.messages, emit_from=source.emit_from | source.committed)
     last = start(tiny_world, source, labels=labels_of(tiny_world), **saving(folder)).to_the_end()
-    assert decided | last.by_id() == uninterrupted.by_id()
+    assert first_ones(decided | last.by_id()) == first_ones(uninterrupted.by_id())
     assert last.worker.pipeline.engine.dump() == uninterrupted.worker.pipeline.engine.dump()
 
 
@@ -164,6 +167,7 @@ def test_a_snapshot_of_another_catalogue_or_topic_is_not_used(tiny_world: TinyWo
     first = start(tiny_world, log_of(tiny_world), **saving(tmp_path)).to_the_end()
     for change in ({"state__lateness": "2d"}, {"topics__transactions": "other.transactions"}):
         second = after(tiny_world, first, tmp_path, snapshots__interval="1h", **change)
+        second.worker.step()
         second.worker.step()
         assert metric(second, "fraudstream_replayed_total") > 0, change
         second.worker.close()
@@ -256,7 +260,10 @@ def test_a_folder_that_cannot_be_one_is_refused(tiny_world: TinyWorld, tmp_path:
 def test_first_decisions_are_recalled_under_their_own_outcome(tiny_world: TinyWorld, tmp_path: Path) -> None:
     rows = tiny_world.rows[:300]
     first = start(tiny_world, as_messages(rows), **saving(tmp_path)).to_the_end()
-    again = as_messages([*rows, *rows[-40:]])
+    late = [
+        row for row in rows if row["event_time"] > rows[-1]["event_time"] - 1_800_000
+    ]  # within the horizon
+    again = as_messages([*rows, *late])
     outcomes = [  # the same ones under other numbers
         {"name": "block", "points_min": 1000, "alert": True},
         {"name": "decline", "points_min": 950, "alert": True},
@@ -276,7 +283,7 @@ def test_first_decisions_are_recalled_under_their_own_outcome(tiny_world: TinyWo
     second = start(world, MemorySource(again, emit_from={0: 300}), **saving(tmp_path)).to_the_end()
     told = {m["transaction_id"]: m for m in map(contents, first.sent("decisions"))}
     repeated = [contents(m) for m in second.sent("decisions")]
-    assert len(repeated) == 40
+    assert len(repeated) == len(late) > 3
     for said in repeated:
         for name in ("outcome", "score", "risk_points", "model"):
             assert said[name] == told[said["transaction_id"]][name]
