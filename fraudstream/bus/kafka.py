@@ -9,6 +9,7 @@ committed offset is marked as served before (`emit_from`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ FLUSH_TIMEOUT_S = 60.0
 _COMPLAINT_EVERY_S = 10.0
 _READ_ROWS = 10_000
 MESSAGE_BYTES_MAX = 8_000_000
+CLOSE_AFTER_S = 0.2
 SESSION_TIMEOUT_MS = 10_000  # after a crash its partitions wait this long, unless the worker comes back
 REFUSALS_MAX = 600  # commits in a row: a minute at ten a second
 _GROUP_CHANGES = (
@@ -209,8 +211,14 @@ class KafkaSource:
         self._handover = handover
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group.
+
+        What was under way is served first: partitions that come while librdkafka closes can make it wait for ever.
+        """
         self._closing = True
+        with contextlib.suppress(KafkaException):
+            self._consumer.unsubscribe()
+            self._consumer.consume(1, CLOSE_AFTER_S)
         self._consumer.close()
 
     def _assigned(self, consumer: Any, partitions: list[Any]) -> None:
