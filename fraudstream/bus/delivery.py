@@ -138,6 +138,7 @@ class ExactlyOnce(_Outgoing):
         self._offering: _Call | None = None  # the offsets are on their way into it
         self._offered = False  # they are in it
         self._broken = False  # it has to be aborted before anything else
+        self._unsure = False  # its producer failed for good while it was committed
         self._failing_since_s: float | None = None
         deadline_s = monotonic_s() + QUEUE_FULL_S
         while not self._initialise():
@@ -162,6 +163,8 @@ class ExactlyOnce(_Outgoing):
                 return False
             if self._broken:
                 self._abort()
+            if self._unsure and self._was_committed(positions):
+                return self._done()
             if not self._open:
                 self._begin()
                 for message in self._kept:
@@ -173,16 +176,14 @@ class ExactlyOnce(_Outgoing):
         except KafkaException as error:
             self._failed(error.args[0])
             return False
-        self._open = self._offered = False
-        self._failing_since_s = None
-        self._kept.clear()
-        return True
+        return self._done()
 
     def discard(self) -> None:
         """Abort."""
         self._kept.clear()
+        self._unsure = False
         if self._offering is not None and not self._offering.done(REQUEST_TIMEOUT_S):
-            self._replace()
+            self._replace(f"no answer for {REQUEST_TIMEOUT_S:.0f} s")
             return
         self._offering = None
         self._broken = self._open
@@ -211,6 +212,18 @@ class ExactlyOnce(_Outgoing):
         self._initialised = True
         return True
 
+    def _done(self) -> bool:
+        self._open = self._offered = self._unsure = False
+        self._failing_since_s = None
+        self._kept.clear()
+        return True
+
+    def _was_committed(self, positions: Positions) -> bool:
+        """Tell whether the last transaction went through after all: then its offsets did, too."""
+        found = {part.partition: part.offset for part in self._source.committed(positions)}
+        self._unsure = False
+        return bool(positions) and found == positions
+
     def _begin(self) -> None:
         if not self._open:
             self._producer.begin_transaction()
@@ -227,7 +240,7 @@ class ExactlyOnce(_Outgoing):
             self._offering = _Call(self._producer.send_offsets_to_transaction, offsets, group, WAIT_S)
         if not self._offering.done(WAIT_S):
             if monotonic_s() - self._offering.began_s > HUNG_AFTER_S:
-                self._replace()
+                self._replace(f"no answer for {HUNG_AFTER_S:.0f} s")
             self._complain(
                 "commit_waiting", error="the group's coordinator does not answer", action="retrying"
             )
@@ -236,11 +249,9 @@ class ExactlyOnce(_Outgoing):
         offering.result()
         return True
 
-    def _replace(self) -> None:
+    def _replace(self, reason: str) -> None:
         """Go on with another producer; taking the transactional id, it ends the transaction of this one."""
-        log.warning(
-            "producer_replaced", reason=f"no answer for {HUNG_AFTER_S:.0f} s", action="sending it again"
-        )
+        log.warning("producer_replaced", reason=reason, action="sending it again")
         self._producer = Producer(self._config)
         self._offering = None
         self._initialised = self._open = self._offered = self._broken = False
@@ -257,23 +268,24 @@ class ExactlyOnce(_Outgoing):
         Raises:
             BusError: neither helps.
         """
-        if cause.fatal() or cause.code() in _FENCED:
-            if cause.code() in _FENCED or "fenced" in cause.str().lower():
-                raise FencedError(
-                    f"another worker has taken the place of {self._id}: {cause.str()}"
-                ) from None
-            raise BusError(f"the producer cannot go on: {cause.str()}") from None
+        if cause.code() in _FENCED or "fenced" in cause.str().lower():
+            raise FencedError(f"another worker has taken the place of {self._id}: {cause.str()}") from None
         now_s = monotonic_s()
         self._failing_since_s = self._failing_since_s or now_s
-        if cause.txn_requires_abort() or (cause.code() == KafkaError._STATE and self._open):
+        if now_s - self._failing_since_s > GIVE_UP_S:
+            raise BusError(
+                f"no transaction could be committed for {GIVE_UP_S:.0f} s: {cause.str()}"
+            ) from None
+        if cause.fatal():
+            self._unsure |= self._offered
+            self._replace(cause.str())
+        elif cause.txn_requires_abort() or (cause.code() == KafkaError._STATE and self._open):
             self._broken = True
             log.warning("transaction_aborted", error=cause.str(), action="sending it again")
         elif cause.retriable():
             self._complain("commit_waiting", error=cause.str(), action="retrying")
         else:
             raise BusError(f"a transaction failed: {cause.str()}") from None
-        if now_s - self._failing_since_s > GIVE_UP_S:
-            raise BusError(f"no transaction could be committed for {GIVE_UP_S:.0f} s: {cause.str()}")
 
 
 class _Call:

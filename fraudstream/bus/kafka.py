@@ -187,6 +187,13 @@ class KafkaSource:
         """Return positions as librdkafka takes them."""
         return [TopicPartition(self._topic, partition, offset) for partition, offset in positions.items()]
 
+    def committed(self, positions: Positions) -> list[TopicPartition]:
+        """Return the committed offsets of the partitions of some positions. Raises KafkaException."""
+        answered: list[TopicPartition] = self._consumer.committed(
+            self.offsets(positions), timeout=REQUEST_TIMEOUT_S
+        )
+        return answered
+
     def lag(self) -> int:
         """Return how many messages are known to wait in the assigned partitions."""
         return sum(self._waiting().values())
