@@ -28,7 +28,7 @@ from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 from benchmarks.machine import about_machine
 from benchmarks.promotion import sender
 from benchmarks.worker import START_MS, configure, from_metrics, process, say
-from fraudstream.bus.kafka import create_topics
+from fraudstream.bus.topics import create_topics
 from fraudstream.settings import Settings
 from fraudstream.simulate import WorldConfig, simulate
 from fraudstream.simulate.write import messages, write_world

@@ -34,7 +34,7 @@ from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 from benchmarks.machine import about_machine
 from benchmarks.worker import START_MS, configure, process, say
-from fraudstream.bus.kafka import create_topics
+from fraudstream.bus.topics import create_topics
 from fraudstream.records import Challenger, Decision
 from fraudstream.registry import Registry, Trust, read_bundle, write_bundle
 from fraudstream.settings import Settings, load_settings

@@ -28,7 +28,7 @@ from benchmarks.latency import wait_until_ready
 from benchmarks.machine import about_machine
 from benchmarks.promotion import sender
 from benchmarks.worker import START_MS, configure, process, say
-from fraudstream.bus.kafka import create_topics
+from fraudstream.bus.topics import create_topics
 from fraudstream.settings import Settings
 from fraudstream.simulate import WorldConfig, simulate
 from fraudstream.simulate.write import write_world

@@ -29,7 +29,7 @@ from typing import Any
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.machine import about_machine
-from fraudstream.bus.kafka import create_topics
+from fraudstream.bus.topics import create_topics
 from fraudstream.settings import Settings, load_settings
 from fraudstream.simulate import WorldConfig, simulate
 from fraudstream.simulate.write import messages, write_world

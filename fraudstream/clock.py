@@ -21,6 +21,22 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
+class Seldom:
+    """Lets something happen once in a while: a complaint that would else be made at every turn."""
+
+    def __init__(self, every_s: float = 10.0) -> None:
+        self._every_s = every_s
+        self._due_s = 0.0
+
+    def now(self) -> bool:
+        """Tell whether it may happen now; if so, not again for a while."""
+        now_s = monotonic_s()
+        if now_s < self._due_s:
+            return False
+        self._due_s = now_s + self._every_s
+        return True
+
+
 def iso(time_ms: int) -> str:
     """Write Unix milliseconds as ISO 8601 UTC.
 

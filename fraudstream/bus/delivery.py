@@ -20,7 +20,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from fraudstream.bus.base import Headers, Positions, Sink
 from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, KafkaSource, client_config
-from fraudstream.clock import monotonic_s
+from fraudstream.clock import Seldom, monotonic_s
 from fraudstream.errors import BusError, FencedError
 from fraudstream.settings import Settings
 
@@ -31,7 +31,6 @@ WAIT_S = 0.5  # a turn of a commit: the loop turns on meanwhile
 HUNG_AFTER_S = 5.0  # of a call that should have ended after WAIT_S
 GIVE_UP_S = 600.0  # of one transaction after the other aborted
 TRANSACTION_TIMEOUT_MS = 10_000  # readers wait so long for what a worker that is gone left open
-_COMPLAINT_EVERY_S = 10.0
 _FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.INVALID_TRANSACTION_TIMEOUT)
 _PASSING = (KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
@@ -57,7 +56,7 @@ class _Outgoing:
         self._source = source
         self._producer = Producer(config)
         self._refused: list[str] = []
-        self._complaint_due_s = 0.0
+        self._seldom = Seldom()
 
     def close(self) -> None:
         """Drop the producer."""
@@ -88,9 +87,7 @@ class _Outgoing:
             raise BusError(f"{len(refused)} messages were not delivered; the first: {refused[0]}")
 
     def _complain(self, event: str, **what: object) -> None:
-        now_s = monotonic_s()
-        if now_s >= self._complaint_due_s:
-            self._complaint_due_s = now_s + _COMPLAINT_EVERY_S
+        if self._seldom.now():
             log.warning(event, **what)
 
 

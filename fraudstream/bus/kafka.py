@@ -10,7 +10,7 @@ committed offset is marked as served before (`emit_from`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -20,10 +20,9 @@ from confluent_kafka import (
     KafkaException,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from fraudstream.bus.base import Handover, Positions
-from fraudstream.clock import monotonic_s, pause
+from fraudstream.clock import Seldom
 from fraudstream.errors import BusError, FencedError
 from fraudstream.settings import KafkaConfig, Settings
 
@@ -31,8 +30,6 @@ log = structlog.get_logger("kafka")
 
 REQUEST_TIMEOUT_S = 10.0
 FLUSH_TIMEOUT_S = 60.0
-_COMPLAINT_EVERY_S = 10.0
-_READ_ROWS = 10_000
 MESSAGE_BYTES_MAX = 8_000_000
 CLOSE_AFTER_S = 0.2
 SESSION_TIMEOUT_MS = 10_000  # after a crash its partitions wait this long, unless the worker comes back
@@ -56,14 +53,12 @@ class Complaints:
 
     def __init__(self, config: KafkaConfig) -> None:
         self._brokers = config.get("bootstrap.servers")
-        self._next_s = 0.0
+        self._seldom = Seldom()
 
     def __call__(self, error: KafkaError) -> None:
         """Take what librdkafka says."""
-        if monotonic_s() < self._next_s:
-            return
-        self._next_s = monotonic_s() + _COMPLAINT_EVERY_S
-        log.warning("kafka_unreachable", brokers=self._brokers, error=error.str(), action="retrying")
+        if self._seldom.now():
+            log.warning("kafka_unreachable", brokers=self._brokers, error=error.str(), action="retrying")
 
 
 class _Quiet:
@@ -355,27 +350,6 @@ class KafkaReader:
         self._consumer.close()
 
 
-def read_topic(settings: Settings, topic: str) -> Iterator[Any]:
-    """Yield the messages of a topic up to its current end.
-
-    Raises:
-        BusError: there is no such topic, or nothing more comes before the end.
-    """
-    reader = KafkaReader(settings, topic)
-    try:
-        reader.rewind()
-        heard_s = monotonic_s()
-        while not reader.caught_up():
-            messages = reader.poll(_READ_ROWS, 1.0)
-            yield from messages
-            if messages:
-                heard_s = monotonic_s()
-            elif monotonic_s() - heard_s > FLUSH_TIMEOUT_S:
-                raise BusError(f"{topic}: no message for {FLUSH_TIMEOUT_S:.0f} s before its end")
-    finally:
-        reader.close()
-
-
 def _usable(polled: list[Any], topic: str) -> list[Any]:
     """Return the messages among what was polled."""
     if all(message.error() is None for message in polled):
@@ -396,83 +370,3 @@ def _usable(polled: list[Any], topic: str) -> list[Any]:
         elif error.code() != KafkaError._PARTITION_EOF:
             log.warning("consume_error", topic=topic, error=error.str())
     return messages
-
-
-def wait_for_topics(settings: Settings, wanted: Sequence[str], stop: Callable[[], bool]) -> None:
-    """Return once the broker answers and has these topics; say so while it does not.
-
-    Raises:
-        BusError: a topic does not exist.
-    """
-    admin = AdminClient(client_config(settings, "admin"))
-    complain = Complaints(settings.kafka)
-    while not stop():
-        try:
-            known = admin.list_topics(timeout=2.0).topics
-        except KafkaException as error:
-            complain(error.args[0])
-            continue
-        missing = [topic for topic in wanted if topic not in known]
-        if missing:
-            raise BusError(f"missing topics: {', '.join(missing)}; run `fraudstream topics create`")
-        return
-
-
-def wait_for_others_to_go(settings: Settings, stop: Callable[[], bool]) -> str:
-    """Return the name of another member of the worker's group; empty when there is none.
-
-    One without a name that a broker cannot be told to be another may be this worker's former self: it is waited for
-    until its session ends.
-    """
-    admin = AdminClient(client_config(settings, "admin"))
-    group, ours = settings.worker.group, settings.worker.instance_name
-    deadline_s = monotonic_s() + SESSION_TIMEOUT_MS / 1000 + 2
-    while not stop():
-        try:
-            described = admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)[
-                group
-            ].result()
-        except KafkaException as error:  # no group yet, or a broker that cannot say
-            log.debug("group_unknown", error=error.args[0].str())
-            return ""
-        others = [member for member in described.members if not ours or member.group_instance_id != ours]
-        if not others:
-            return ""
-        if monotonic_s() > deadline_s or all(member.group_instance_id for member in others):
-            return str(others[0].group_instance_id or others[0].member_id)
-        pause(0.5)
-    return ""
-
-
-def create_topics(settings: Settings) -> dict[str, str]:
-    """Create the topics that are not there; return what became of each: `created` or `exists`.
-
-    Raises:
-        BusError: the broker cannot be reached, or refuses one.
-    """
-    topics = settings.topics
-    names = [topics.transactions, topics.labels, topics.decisions, topics.alerts, topics.dlq, topics.features]
-    # The original bytes of a message of the largest size and the headers that say what is wrong with it; the
-    # features of a whole micro-batch.
-    large = {"max.message.bytes": str(MESSAGE_BYTES_MAX)}
-    extra = {topics.dlq: large, topics.features: large}
-    new = [
-        NewTopic(
-            name,
-            num_partitions=topics.partitions,
-            replication_factor=topics.replication,
-            config=extra.get(name, {}),
-        )
-        for name in names
-    ]
-    admin = AdminClient(client_config(settings, "admin"))
-    result = {}
-    for name, future in admin.create_topics(new, request_timeout=REQUEST_TIMEOUT_S).items():
-        try:
-            future.result(timeout=2 * REQUEST_TIMEOUT_S)
-            result[name] = "created"
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise BusError(f"{name}: {error.args[0].str()}") from None
-            result[name] = "exists"
-    return result

@@ -7,6 +7,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from fraudstream.bus.base import Positions
 from fraudstream.bus.kafka import client_config
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError
@@ -33,17 +34,18 @@ class KafkaLog:
         config = client_config(settings, "consumer") | {"enable.partition.eof": True}
         self._consumer = Consumer(config | {"auto.offset.reset": "earliest"})
 
-    def scan(self, topic: str, since_ms: int | None = None) -> Iterator[Any]:
+    def scan(self, topic: str, since_ms: int | None = None, begin: Positions | None = None) -> Iterator[Any]:
         """Yield a topic's messages up to its current end, in order within a partition.
 
         Args:
             since_ms: only those of this time stamp or later; None: from the oldest on.
+            begin: where to begin in some partitions.
 
         Raises:
             BusError: there is no such topic, or nothing more comes before the end.
         """
         try:
-            yield from self._scan(topic, since_ms)
+            yield from self._scan(topic, since_ms, begin or {})
         except KafkaException as error:
             raise BusError(f"{topic}: {error.args[0].str()}") from None
 
@@ -73,13 +75,14 @@ class KafkaLog:
         """Drop the consumer."""
         self._consumer.close()
 
-    def _scan(self, topic: str, since_ms: int | None) -> Iterator[Any]:
+    def _scan(self, topic: str, since_ms: int | None, begin: Positions) -> Iterator[Any]:
         parts = [TopicPartition(topic, partition) for partition in self._partitions(topic)]
         ends: dict[int, int] = {}
         starts: dict[int, int] = {}
         for part in parts:
             low, high = self._consumer.get_watermark_offsets(part, timeout=REQUEST_TIMEOUT_S)
-            starts[part.partition], ends[part.partition] = low, high
+            starts[part.partition] = max(low, begin.get(part.partition, low))
+            ends[part.partition] = high
         if since_ms is not None:
             asked = [TopicPartition(topic, part.partition, max(0, since_ms)) for part in parts]
             for found in self._consumer.offsets_for_times(asked, timeout=REQUEST_TIMEOUT_S):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -22,20 +23,18 @@ def register(app: typer.Typer) -> None:
 
 def audit(config: Config = None, brokers: Brokers = None, as_json: AsJson = False) -> None:
     """Replay what was served, and compare its features; exit 1 if any differs or is missing."""
-    from functools import partial
-
-    from fraudstream.bus.kafka import read_topic
+    from fraudstream.bus.kafka_log import KafkaLog
     from fraudstream.features import build_catalog
     from fraudstream.stream.audit import audit as compare
     from fraudstream.stream.build import warmed_engine
 
     settings = settings_from(config, brokers)
     catalog = build_catalog(settings.features, settings.event)
-    with progress() as advance:
+    with progress() as advance, closing(KafkaLog(settings, advance)) as log:
         found = compare(
             settings,
             lambda: warmed_engine(settings, catalog),
-            partial(read_topic, settings),
+            log.scan,
             lambda more: advance("comparing decisions", more, None),
         )
     if as_json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,9 +47,9 @@ def dlq_list(
 
     chosen = Filter(stage, path, reason)
     kinds: dict[tuple[str, ...], dict[str, Any]] = {}
-    with closing(DeadLetters(settings_from(config, brokers))) as letters, progress() as advance:
+    settings = settings_from(config, brokers)
+    with progress() as advance, closing(DeadLetters(settings, advance)) as letters:
         for letter in letters.read(everything):
-            advance("reading dead letters", 1, None)
             if chosen.takes(letter):
                 _count(kinds, letter)
     found = sorted(kinds.values(), key=lambda kind: -kind["letters"])
@@ -94,7 +93,7 @@ def dlq_show(
     if match is None:
         raise ConfigError(f'"{position}": give PARTITION/OFFSET, as `fraudstream dlq list` shows it: 0/42')
     settings = settings_from(config, brokers)
-    with closing(DeadLetters(settings)) as letters:
+    with progress() as advance, closing(DeadLetters(settings, advance)) as letters:
         letter = letters.at(int(match[1]), int(match[2]))
     if letter is None:
         raise BusError(
@@ -134,15 +133,12 @@ def dlq_replay(
     """
     from fraudstream.stream.deadletters import DeadLetters, Filter, Replayed
 
-    chosen, done = Filter(stage, path, reason), Replayed()
-    with closing(DeadLetters(settings_from(config, brokers))) as letters, progress() as advance:
+    chosen, done, settings = Filter(stage, path, reason), Replayed(), settings_from(config, brokers)
+    with progress() as advance, closing(DeadLetters(settings, advance)) as letters:
         if dry_run:
-            done.replayed = sum(_each(letters.read(), chosen, advance))
+            done.replayed = sum(letters.goes_back(letter, chosen) for letter in letters.read())
         else:
-            before = 0
-            for done in letters.replay(chosen):
-                advance("replaying", done.replayed + done.kept - before, None)
-                before = done.replayed + done.kept
+            done = letters.replay(chosen)
     told = {"dry_run": dry_run, "replayed": done.replayed, "kept": done.kept, "topics": done.topics}
     if as_json:
         print_json(told | {"foreign": done.foreign})
@@ -151,12 +147,6 @@ def dlq_replay(
     out().print(f"{done.replayed:,} dead letters {would} back; {done.kept:,} others stay open")
     if done.foreign:
         out().print(f"{done.foreign:,} of them come from topics that the settings do not name")
-
-
-def _each(letters: Iterator[Letter], chosen: Any, advance: Any) -> Iterator[bool]:
-    for letter in letters:
-        advance("reading dead letters", 1, None)
-        yield chosen.takes(letter)
 
 
 def _text(octets: bytes | None) -> str | None:

@@ -245,7 +245,7 @@ def _registry(settings: Settings) -> Registry:
 @_topics.command("create")
 def topics_create(config: Config = None, brokers: Brokers = None, as_json: AsJson = False) -> None:
     """Create the topics of [topics]; those that exist are left as they are."""
-    from fraudstream.bus.kafka import create_topics
+    from fraudstream.bus.topics import create_topics
 
     settings = settings_from(config, brokers)
     result = create_topics(settings)

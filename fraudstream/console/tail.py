@@ -11,7 +11,8 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, 
 from rich.console import Console
 from rich.markup import escape
 
-from fraudstream.bus.kafka import client_config, wait_for_topics
+from fraudstream.bus.kafka import client_config
+from fraudstream.bus.topics import wait_for_topics
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError
 from fraudstream.records import Alert

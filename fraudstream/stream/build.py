@@ -13,7 +13,8 @@ import structlog
 from fraudstream.batch import MISSING, TransactionBatch
 from fraudstream.bus.delivery import new_sink
 from fraudstream.bus.files import read_transactions
-from fraudstream.bus.kafka import KafkaReader, KafkaSource, wait_for_others_to_go, wait_for_topics
+from fraudstream.bus.kafka import KafkaReader, KafkaSource
+from fraudstream.bus.topics import wait_for_others_to_go, wait_for_topics
 from fraudstream.clock import monotonic_s
 from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from fraudstream.bus.base import Headers, Positions
-from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, KafkaReader, client_config
-from fraudstream.clock import monotonic_s
+from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, client_config
+from fraudstream.bus.kafka_log import Advance, KafkaLog
 from fraudstream.errors import BusError
 from fraudstream.settings import Settings
 from fraudstream.stream.publish import DLQ_PREFIX
 
 LETTERS_A_TRANSACTION = 1_000
-_ROWS = 1_000
-_SILENT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,67 +83,55 @@ class Replayed:
 class DeadLetters:
     """The topic of dead letters, up to its current end.
 
+    Args:
+        advance: told of what is read, for a progress bar.
+
     Raises:
         BusError: there is no such topic, or the broker cannot be reached.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, advance: Advance) -> None:
         self._settings = settings
         self._topic = settings.topics.dlq
         self._group = f"{settings.worker.group}.dlq"
-        config = client_config(settings, "consumer") | {"group.id": self._group}
-        self._consumer = Consumer(config)
+        self._log = KafkaLog(settings, advance)
+        self._consumer = Consumer(client_config(settings, "consumer") | {"group.id": self._group})
 
     def read(self, everything: bool = False) -> Iterator[Letter]:
         """Yield the open letters, or all that are kept."""
-        reader = KafkaReader(self._settings, self._topic)
-        try:
-            reader.rewind(None if everything else self._replayed_to())
-            heard_s = monotonic_s()
-            while not reader.caught_up():
-                for message in reader.poll(_ROWS, 1.0):
-                    heard_s = monotonic_s()
-                    yield _letter(message)
-                if monotonic_s() - heard_s > _SILENT_S:
-                    raise BusError(f"{self._topic}: no message for {_SILENT_S:.0f} s before its end")
-        finally:
-            reader.close()
+        begin = None if everything else self._replayed_to()
+        return map(_letter, self._log.scan(self._topic, begin=begin))
 
     def at(self, partition: int, offset: int) -> Letter | None:
         """Return the letter that stands at a position; None where there is none."""
-        part = TopicPartition(self._topic, partition, offset)
-        try:
-            low, high = self._consumer.get_watermark_offsets(part, timeout=REQUEST_TIMEOUT_S)
-            if not low <= offset < high:
-                return None
-            self._consumer.assign([part])
-            message = self._consumer.poll(REQUEST_TIMEOUT_S)
-        except KafkaException as error:
-            raise BusError(f"{self._topic}: {error.args[0].str()}") from None
-        if message is None or message.error() is not None or message.offset() != offset:
-            return None
-        return _letter(message)
+        message = self._log.at(self._topic, partition, offset)
+        return None if message is None else _letter(message)
 
-    def replay(self, chosen: Filter) -> Iterator[Replayed]:
-        """Send the open letters that are meant back; yields what has been done after each transaction.
+    def goes_back(self, letter: Letter, chosen: Filter) -> bool:
+        """Tell whether a letter is meant, and comes from a topic that the settings name."""
+        return self._is_ours(letter) and chosen.takes(letter)
+
+    def replay(self, chosen: Filter) -> Replayed:
+        """Send the open letters that are meant back; return what was done.
 
         The others are moved to the end of the dead letters in the same transaction, where they stay open.
+
+        Raises:
+            BusError: saying how many were sent before.
         """
-        producer = self._producer()
-        done, batch = Replayed(), list[Letter]()
-        for letter in self.read():
-            batch.append(letter)
-            if len(batch) == LETTERS_A_TRANSACTION:
-                self._send(producer, batch, chosen, done)
-                batch = []
-                yield done
-        if batch:
+        producer, done, letters = self._producer(), Replayed(), self.read()
+        while batch := list(islice(letters, LETTERS_A_TRANSACTION)):
             self._send(producer, batch, chosen, done)
-        yield done
+        return done
 
     def close(self) -> None:
-        """Give the consumer back."""
+        """Give the consumers back."""
+        self._log.close()
         self._consumer.close()
+
+    def _is_ours(self, letter: Letter) -> bool:
+        topics = self._settings.topics
+        return letter.why.get("topic", "") in (topics.transactions, topics.labels)
 
     def _replayed_to(self) -> Positions:
         try:
@@ -167,7 +154,6 @@ class DeadLetters:
 
     def _send(self, producer: Producer, letters: list[Letter], chosen: Filter, done: Replayed) -> None:
         """Send letters and move the group's offsets behind them: all of it, or nothing."""
-        topics = self._settings.topics
         positions: Positions = {}
         kept = foreign = 0
         back: dict[str, int] = {}
@@ -175,14 +161,13 @@ class DeadLetters:
             producer.begin_transaction()
             for letter in letters:
                 positions[letter.partition] = letter.offset + 1
-                origin = letter.why.get("topic", "")
-                ours = origin in (topics.transactions, topics.labels)
-                if ours and chosen.takes(letter):
+                if self.goes_back(letter, chosen):
+                    origin = letter.why["topic"]
                     back[origin] = back.get(origin, 0) + 1
                     producer.produce(origin, letter.value, letter.key, headers=letter.headers)
                 else:
                     kept += 1
-                    foreign += not ours
+                    foreign += not self._is_ours(letter)
                     headers = letter.headers + [(DLQ_PREFIX + k, v.encode()) for k, v in letter.why.items()]
                     producer.produce(self._topic, letter.value, letter.key, headers=headers)
             offsets = [TopicPartition(self._topic, p, offset) for p, offset in positions.items()]

@@ -11,7 +11,7 @@ from collections.abc import Collection
 import structlog
 
 from fraudstream.bus.base import LabelSource, Positions
-from fraudstream.clock import monotonic_s
+from fraudstream.clock import Seldom
 from fraudstream.decode import LabelDecoder
 from fraudstream.features import FeatureEngine
 from fraudstream.features.labels import KnownLabel
@@ -21,7 +21,6 @@ from fraudstream.stream.publish import LABEL_STAGE, Publisher
 log = structlog.get_logger("worker")
 
 LABELS_A_TURN = 2_000
-_COMPLAINT_EVERY_S = 10.0
 
 
 class LabelFeed:
@@ -41,7 +40,7 @@ class LabelFeed:
         self._metrics = metrics
         self._grace_ms = grace_ms
         self._decoder = LabelDecoder()
-        self._complaint_due_s = 0.0
+        self._seldom = Seldom()
         self._bad = 0  # since the last complaint
         for result in ("learned", "late", "bad"):
             metrics.labels.labels(result).inc(0)
@@ -98,9 +97,7 @@ class LabelFeed:
     def _complain(self, message: object, number: int) -> None:
         """Say once in a while that labels are bad and where the last one is; never what it holds."""
         self._bad += number
-        now_s = monotonic_s()
-        if now_s >= self._complaint_due_s:
-            self._complaint_due_s = now_s + _COMPLAINT_EVERY_S
+        if self._seldom.now():
             where = {"partition": message.partition(), "offset": message.offset()}  # type: ignore[attr-defined]
             log.warning("labels_rejected", number=self._bad, **where)
             self._bad = 0

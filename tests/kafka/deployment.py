@@ -22,7 +22,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from fraudstream.bus.kafka import create_topics
+from fraudstream.bus.topics import create_topics
 from fraudstream.settings import Settings, load_settings
 from tests.cli.running import REPOSITORY, environment
 from tests.kafka.broker import Broker, KafkaBroker

@@ -10,14 +10,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from fraudstream.bus.kafka import KafkaReader, read_topic
+from fraudstream.bus.kafka import KafkaReader
+from fraudstream.bus.kafka_log import KafkaLog
 from fraudstream.errors import BusError
 from tests.cli.running import Ended, fraudstream
 from tests.kafka.broker import Broker
 from tests.kafka.conftest import MakeTopic, produce_to
 from tests.kafka.deployment import Deployment, WorkerProcess, deployed, eventually, headers_of
 from tests.stream.test_labels import COUNT, DAY_MS, FIRST, HOUR_MS, KNOWN_MS, LATER, transaction
-from tests.worlds import LIVE_MS, TinyWorld
+from tests.worlds import LIVE_MS, TinyWorld, ignore
 
 pytestmark = pytest.mark.broker
 
@@ -201,6 +202,8 @@ def test_a_topic_is_read_from_its_beginning_as_often_as_it_is_rewound(deployment
 def test_an_empty_topic_is_at_its_end_and_a_missing_one_is_named(
     deployment: Deployment, make_topic: MakeTopic
 ) -> None:
-    assert list(read_topic(deployment.settings, make_topic("empty", 3))) == []
+    log = KafkaLog(deployment.settings, ignore)
+    assert list(log.scan(make_topic("empty", 3))) == []
     with pytest.raises(BusError, match="nowhere does not exist; run `fraudstream topics create`"):
-        list(read_topic(deployment.settings, f"{deployment.prefix}.nowhere"))
+        list(log.scan(f"{deployment.prefix}.nowhere"))
+    log.close()
