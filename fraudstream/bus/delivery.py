@@ -31,7 +31,7 @@ WAIT_S = 0.5  # a turn of a commit: the loop turns on meanwhile
 HUNG_AFTER_S = 5.0  # of a call that should have ended after WAIT_S
 GIVE_UP_S = 600.0  # of one transaction after the other aborted
 TRANSACTION_TIMEOUT_MS = 10_000  # readers wait so long for what a worker that is gone left open
-_FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.INVALID_TRANSACTION_TIMEOUT)
+_FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 _PASSING = (KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
 
@@ -273,6 +273,8 @@ class ExactlyOnce(_Outgoing):
             raise BusError(
                 f"no transaction could be committed for {GIVE_UP_S:.0f} s: {cause.str()}"
             ) from None
+        if cause.fatal() and not self._initialised:
+            raise BusError(f"the broker gives no transactions to {self._id}: {cause.str()}") from None
         if cause.fatal():
             self._unsure |= self._offered
             self._replace(cause.str())

@@ -13,9 +13,9 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from fraudstream.bus.base import Positions
-from fraudstream.bus.delivery import AtLeastOnce
+from fraudstream.bus.delivery import AtLeastOnce, ExactlyOnce
 from fraudstream.bus.kafka import KafkaSource
-from fraudstream.errors import BusError
+from fraudstream.errors import BusError, FencedError
 from tests.kafka.broker import Broker
 from tests.kafka.conftest import MakeTopic
 from tests.kafka.deployment import Deployment, deployed, quiet_admin
@@ -170,3 +170,28 @@ def test_what_the_broker_refuses_is_an_error_at_the_next_commit(
             while not sink.commit({}):
                 pass
         sink.close()
+
+
+def test_transactions_that_the_broker_does_not_give_are_refused_at_once_with_its_reason(
+    deployment: Deployment,
+) -> None:
+    longer = {"transaction.timeout.ms": 2_000_000_000}  # than the broker's transaction.max.timeout.ms
+    settings = msgspec.structs.replace(deployment.settings, kafka_producer=longer)
+    with reading(deployment) as source, pytest.raises(BusError, match=r"no transactions to .*timeout"):
+        ExactlyOnce(settings, source)
+
+
+def test_a_sink_whose_name_another_one_has_taken_is_fenced(deployment: Deployment) -> None:
+    topic = deployment.topic("decisions")
+    with reading(deployment) as source:
+        first = ExactlyOnce(deployment.settings, source)
+        first.send(topic, b"of the first", b"key", [])
+        second = ExactlyOnce(deployment.settings, source)
+        with pytest.raises(FencedError, match="has taken the place"):
+            while not first.commit({}):
+                pass
+        second.send(topic, b"of the second", b"key", [])
+        while not second.commit({}):
+            pass
+        second.close()
+    assert [m.value() for m in deployment.read("decisions")] == [b"of the second"]
