@@ -5,8 +5,8 @@ each way of delivery and each rate lets an open loop send transactions on a fixe
 a reader of committed messages notes when each decision comes. A stall is not hidden: what was due meanwhile is late.
 Broker, sender, worker and reader share the machine's cores.
 
-`stage_us` are the worker's own times by stage for a transaction; `consume` includes waiting for work, so that they
-add up to the time that passed. `batch_rows` is the mean.
+`stage_us` are the worker's own times by stage for a transaction, `wall_us` the time that passed for one; `consume`
+includes waiting for work. What they leave of `wall_us` is the loop between two turns. `batch_rows` is the mean.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import json
 import re
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +25,18 @@ import numpy.typing as npt
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 from benchmarks.machine import about_machine
-from benchmarks.promotion import sender
-from benchmarks.worker import START_MS, configure, from_metrics, process, say
+from benchmarks.openloop import sender, write_messages
+from benchmarks.worker import STAGES, START_MS, configure, metrics_of, process, say, wait_for_metrics
 from fraudstream.bus.topics import create_topics
 from fraudstream.settings import Settings
 from fraudstream.simulate import WorldConfig, simulate
-from fraudstream.simulate.write import messages, write_world
+from fraudstream.simulate.write import write_world
 from fraudstream.training.run import train_from_files
 from tests.kafka.broker import broker_from_environment
 
 RATES = (1_000, 10_000, 30_000)
 MODES = {"at_least_once": "50", "exactly_once": "20"}  # with the commit interval in ms
-WARM_S, READY_WITHIN_S, LATE_S = 10.0, 180.0, 30.0
+WARM_S, LATE_S = 10.0, 30.0
 BATCHES = re.compile(r"^fraudstream_batch_rows_(sum|count) (\S+)", re.MULTILINE)
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999, "max": 1.0}
 
@@ -93,14 +92,7 @@ def prepare(folder: Path, settings: Settings, count: int) -> dict[str, int]:
     write_world(world, folder / "data", "parquet")
     data = folder / "data"
     train_from_files(settings, data / "transactions", data / "labels", None, True, lambda *done: None)
-    with (folder / "all").open("wb") as file:
-        for number, (key, value, _) in enumerate(messages(world.transactions, "card_id")):
-            if number == count:
-                break
-            file.write(key + b"\t" + value + b"\n")
-    ids = world.transactions["transaction_id"].to_pylist()[:count]
-    assert len(ids) == count, f"the world has only {len(ids)} transactions"
-    return {identity: number for number, identity in enumerate(ids)}
+    return write_messages(world.transactions, folder / "all", count)
 
 
 def measure(
@@ -114,7 +106,7 @@ def measure(
     variables = {"DELIVERY": mode, "COMMIT_INTERVAL_MS": MODES[mode]}
     variables = {f"FRAUDSTREAM_WORKER__{name}": value for name, value in variables.items()}
     with process(["fraudstream", "worker", "-c"], folder, variables):
-        wait_until_ready(settings)
+        wait_for_metrics(settings, "fraudstream_ready 1.0")
         say(f"{mode}: {count} transactions at {rate}/s")
         start_s = time.monotonic() + 2.0
         with sender(folder, rate, start_s) as sending:
@@ -138,25 +130,10 @@ def measure(
     }
 
 
-def wait_until_ready(settings: Settings) -> None:
-    """Return once the worker serves."""
-    deadline_s = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline_s:
-        time.sleep(0.5)
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{settings.worker.web_port}/readyz", timeout=2):
-                return
-        except OSError:
-            continue
-    raise SystemExit(f"the worker was not ready within {READY_WITHIN_S} s")
-
-
 def look(settings: Settings) -> dict[str, Any]:
     """Return the worker's own counts."""
-    at_s, (_, stages) = time.monotonic(), from_metrics(settings)()
-    url = f"http://127.0.0.1:{settings.worker.web_port}/metrics"
-    with urllib.request.urlopen(url, timeout=2) as answer:
-        sizes = dict(BATCHES.findall(answer.read().decode()))
+    at_s, text = time.monotonic(), metrics_of(settings)
+    sizes, stages = dict(BATCHES.findall(text)), {s: float(v) for s, v in STAGES.findall(text)}
     return {"at_s": at_s, "rows": float(sizes["sum"]), "batches": float(sizes["count"]), "stages": stages}
 
 

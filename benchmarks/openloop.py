@@ -8,13 +8,19 @@ Prints one JSON object.
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
+import pyarrow as pa
 from confluent_kafka import Producer
 
 from fraudstream.settings import Settings, load_settings
+from fraudstream.simulate.write import messages
 
 TICK_S = 0.0005
 
@@ -41,7 +47,29 @@ def send(settings: Settings, lines: list[bytes], rate: float, start_s: float) ->
     return {"sent": sent, "behind_ms_max": round(1000 * behind_s, 1)}
 
 
+@contextmanager
+def sender(folder: Path, rate: int, start_s: float) -> Iterator[subprocess.Popen[str]]:
+    """Run the open loop as a process of its own."""
+    arguments = [str(folder / "fraudstream.toml"), str(folder / "messages"), str(rate), str(start_s)]
+    command = [sys.executable, "-m", "benchmarks.openloop", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def write_messages(transactions: pa.Table, path: Path, count: int) -> dict[str, int]:
+    """Write the first transactions as lines to send; return each one's number by its id."""
+    with path.open("wb") as file:
+        for key, value, _ in islice(messages(transactions, "card_id"), count):
+            file.write(key + b"\t" + value + b"\n")
+    ids = transactions["transaction_id"].to_pylist()[:count]
+    assert len(ids) == count, f"the world has only {len(ids)} transactions"
+    return {identity: number for number, identity in enumerate(ids)}
+
+
 if __name__ == "__main__":
-    config, messages, rate, start = sys.argv[1:]
-    lines = Path(messages).read_bytes().splitlines()
+    config, file, rate, start = sys.argv[1:]
+    lines = Path(file).read_bytes().splitlines()
     print(json.dumps(send(load_settings(Path(config), environment={}), lines, float(rate), float(start))))

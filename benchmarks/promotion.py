@@ -16,11 +16,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -33,13 +30,14 @@ import numpy.typing as npt
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 from benchmarks.machine import about_machine
-from benchmarks.worker import START_MS, configure, process, say
+from benchmarks.openloop import sender, write_messages
+from benchmarks.worker import START_MS, configure, process, say, wait_for_metrics
 from fraudstream.bus.topics import create_topics
 from fraudstream.records import Challenger, Decision
 from fraudstream.registry import Registry, Trust, read_bundle, write_bundle
 from fraudstream.settings import Settings, load_settings
 from fraudstream.simulate import WorldConfig, simulate
-from fraudstream.simulate.write import messages, write_world
+from fraudstream.simulate.write import write_world
 from fraudstream.stream.publish import RUN_HEADER
 from fraudstream.training.run import train_from_files
 from tests.kafka.broker import broker_from_environment
@@ -47,7 +45,7 @@ from tests.kafka.broker import broker_from_environment
 MODEL = {"training.trees_max": 200, "training.leaves_max": 31, "training.learning_rate": 0.01}
 WARM_S, SETTLED_S = 10.0, 1.0
 SWITCH_S = 5.0  # about as long as one takes
-READY_WITHIN_S, SWITCHED_WITHIN_S = 180.0, 60.0
+SWITCHED_WITHIN_S = 60.0
 FIRST, SECOND, CHALLENGING = "0001", "0002", "0003"
 
 
@@ -93,7 +91,7 @@ def run(rate: int, phase_s: float, partitions: int) -> dict[str, Any]:
         create_topics(settings)
         registry = Registry(folder / "models", "card_payment", Trust())
         with process(["fraudstream", "worker", "-c"], folder), reader_of(settings) as read:
-            wait_until_challenged(settings)
+            wait_for_metrics(settings, "fraudstream_ready 1.0", "fraudstream_challenger_info{")
             say(f"sending {count} transactions at {rate}/s")
             start_s = time.monotonic() + 3.0
             with sender(folder, rate, start_s) as sending:
@@ -123,15 +121,8 @@ def prepare(folder: Path, count: int) -> tuple[dict[str, int], int]:
     for version in (SECOND, CHALLENGING):
         copy_version(registry, version)
     registry.challenge(CHALLENGING)
-    with (folder / "messages").open("wb") as file:
-        for number, (key, value, _) in enumerate(messages(world.transactions, "card_id")):
-            if number == count:
-                break
-            file.write(key + b"\t" + value + b"\n")
-    ids = world.transactions["transaction_id"].to_pylist()[:count]
-    assert len(ids) == count, f"the world has only {len(ids)} transactions"
     text = read_bundle(registry.folder / FIRST, Trust()).parts.booster_text
-    return {identity: number for number, identity in enumerate(ids)}, text.count("\nTree=")
+    return write_messages(world.transactions, folder / "messages", count), text.count("\nTree=")
 
 
 def copy_version(registry: Registry, version: str) -> None:
@@ -140,22 +131,6 @@ def copy_version(registry: Registry, version: str) -> None:
     about = {name: getattr(bundle.described, name) for name in ("created_at", "training", "metrics")}
     other = dataclasses.replace(bundle.parts, version=f"{registry.name}/{version}")
     write_bundle(registry.folder / version, other, about, bundle.golden(), {"report.md": "A copy.\n"})
-
-
-def wait_until_challenged(settings: Settings) -> None:
-    """Return once the worker serves and its challenger is loaded."""
-    url = f"http://127.0.0.1:{settings.worker.web_port}/metrics"
-    deadline_s = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline_s:
-        time.sleep(0.5)
-        try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                text = answer.read().decode()
-        except OSError:
-            continue
-        if "fraudstream_ready 1.0" in text and "fraudstream_challenger_info{" in text:
-            return
-    raise SystemExit(f"the worker was not ready within {READY_WITHIN_S} s")
 
 
 @contextmanager
@@ -184,18 +159,6 @@ def reader_of(settings: Settings) -> Iterator[Callable[[Seen, dict[str, int]], N
         yield read
     finally:
         consumer.close()
-
-
-@contextmanager
-def sender(folder: Path, rate: int, start_s: float) -> Iterator[subprocess.Popen[str]]:
-    """Run the open loop as a process of its own."""
-    arguments = [str(folder / "fraudstream.toml"), str(folder / "messages"), str(rate), str(start_s)]
-    command = [sys.executable, "-m", "benchmarks.openloop", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-        try:
-            yield running
-        finally:
-            running.kill()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

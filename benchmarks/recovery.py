@@ -16,18 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks.latency import wait_until_ready
 from benchmarks.machine import about_machine
-from benchmarks.promotion import sender
-from benchmarks.worker import START_MS, configure, process, say
+from benchmarks.openloop import sender
+from benchmarks.worker import START_MS, configure, metrics_of, process, say, wait_for_metrics
 from fraudstream.bus.topics import create_topics
 from fraudstream.settings import Settings
 from fraudstream.simulate import WorldConfig, simulate
@@ -77,9 +74,9 @@ def run(cards: int, transactions: int, rate: int, age_s: float) -> dict[str, Any
         say(f"filling the topic with {transactions} transactions of {cards} cards")
         fill(settings, lines(cards, transactions, 0))
         with process(["fraudstream", "worker", "-c"], folder):
-            wait_until_ready(settings)
+            wait_for_metrics(settings, "fraudstream_ready 1.0")
             wait_until_committed(settings, transactions)
-            entities = float(ENTITIES.findall(metrics(settings))[0])
+            entities = float(ENTITIES.findall(metrics_of(settings))[0])
             newest = wait_for_snapshot(folder, 0)
         # One snapshot, then none before the kill: the next worker saves less often than the kill comes.
         later = {"FRAUDSTREAM_SNAPSHOTS__INTERVAL": "1h"}
@@ -145,13 +142,6 @@ def fill(settings: Settings, made: list[bytes]) -> None:
     assert producer.flush(60) == 0, "the topic could not be filled"
 
 
-def metrics(settings: Settings) -> str:
-    """Return the worker's metrics."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{settings.worker.web_port}/metrics", timeout=5) as answer:
-        text: str = answer.read().decode()
-    return text
-
-
 def committed(settings: Settings) -> int:
     """Return how many transactions are committed."""
     consumer = Consumer({**settings.kafka, "group.id": settings.worker.group})
@@ -186,7 +176,7 @@ def kill_and_wait(
 ) -> dict[str, Any]:
     """Kill a worker under load, start it again, and return how long it took to go on."""
     with process(["fraudstream", "worker", "-c"], folder, variables) as worker:
-        wait_until_ready(settings)
+        wait_for_metrics(settings, "fraudstream_ready 1.0")
         # Stopped, the first worker saved its state; this one has served nothing yet.
         start_s = time.monotonic() + 1.0
         with sender(folder, rate, start_s):
@@ -204,7 +194,11 @@ def kill_and_wait(
                     assert time.monotonic() < deadline_s, "no decision after the kill"
                     time.sleep(0.05)
                 took_s = time.monotonic() - killed_s
-                loaded = [line for line in events(folder / "again.log") if "snapshot_loaded" in line]
+                loaded = [
+                    line
+                    for line in (folder / "again.log").read_text("utf-8", "replace").splitlines()
+                    if "snapshot_loaded" in line
+                ]
                 time.sleep(60.0)
                 second.terminate()
                 second.wait(30)
@@ -213,11 +207,6 @@ def kill_and_wait(
         "served_before_kill": done - before,
         "snapshot": loaded[-1] if loaded else None,
     }
-
-
-def events(path: Path) -> Iterator[str]:
-    """Yield the lines of a log."""
-    yield from path.read_text("utf-8", "replace").splitlines()
 
 
 def replay_rate(folder: Path, settings: Settings) -> int:
@@ -231,7 +220,7 @@ def replay_rate(folder: Path, settings: Settings) -> int:
         while time.monotonic() < deadline_s:
             time.sleep(0.25)
             try:
-                found = REPLAYED.search(metrics(settings))
+                found = REPLAYED.search(metrics_of(settings))
             except OSError:
                 continue
             now = (time.monotonic(), float(found[1]) if found else 0.0)

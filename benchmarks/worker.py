@@ -22,7 +22,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from tests.kafka.broker import broker_from_environment
 TICK_S = 0.5  # a look at /metrics costs the worker a few ms
 START_MS = 1_735_689_600_000  # 2025-01-01
 GIVE_UP_AFTER_S = 600.0
+READY_WITHIN_S = 180.0
 STAGES = re.compile(r'fraudstream_stage_seconds_total\{stage="(\w+)"\} (\S+)')
 DECIDED = re.compile(r"^fraudstream_transactions_total (\S+)", re.MULTILINE)
 
@@ -163,13 +164,30 @@ def fill(settings: Settings, table: Any, count: int) -> int:
 Decided = Callable[[], tuple[int, dict[str, float]]]
 
 
+def metrics_of(settings: Settings) -> str:
+    """Return what the worker tells of itself. Raises OSError while it does not."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{settings.worker.web_port}/metrics", timeout=5) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+def wait_for_metrics(settings: Settings, *wanted: str) -> None:
+    """Return once all of these stand in what the worker tells."""
+    deadline_s = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline_s:
+        time.sleep(TICK_S)
+        with suppress(OSError):
+            text = metrics_of(settings)
+            if all(one in text for one in wanted):
+                return
+    raise SystemExit(f"the worker was not ready within {READY_WITHIN_S} s")
+
+
 def from_metrics(settings: Settings) -> Decided:
     """Return a reader of the worker's own count of decisions and its stage times."""
-    url = f"http://127.0.0.1:{settings.worker.web_port}/metrics"
 
     def read() -> tuple[int, dict[str, float]]:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            text = answer.read().decode()
+        text = metrics_of(settings)
         found = DECIDED.search(text)
         return int(float(found[1])) if found else 0, {s: float(v) for s, v in STAGES.findall(text)}
 
