@@ -15,13 +15,13 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
 
 from fraudstream.errors import ConfigError
-from fraudstream.event import EventType, Field, FieldType, check_event, parse_duration_ms, parse_instant_ms
+from fraudstream.event import EventType, Field, check_event, parse_duration_ms, parse_instant_ms
 from fraudstream.words import read_words
 
 ENV_PREFIX = "FRAUDSTREAM_"
@@ -417,12 +417,10 @@ _MISSING = re.compile(r"Object missing required field `(.+)`")
 
 
 _CHOICES = {
-    "type": get_args(FieldType),
-    "null_key": ("reject", "accept"),
-    "role": ("place",),
-    "delivery": ("exactly_once", "at_least_once"),
-    "several": ("refuse", "allow"),
-    "on_failure": ("stop", "open", "closed"),
+    field.name: tuple(choice for choice in get_args(field.type) if choice)
+    for struct in (Field, EventType, WorkerSettings, DegradationSettings)
+    for field in msgspec.structs.fields(struct)
+    if get_origin(field.type) is Literal
 }
 
 

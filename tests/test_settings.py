@@ -247,6 +247,12 @@ WRONG: dict[str, tuple[str, str]] = {
         "[event.entities]\ncard = 5", "event.entities.card = 5: expected str | array, got int"),
     "an unknown way with null keys": (
         "[event]\nnull_key = 'drop'", 'event.null_key = "drop": expected one of reject, accept'),
+    "an unknown way of delivery": (
+        "[worker]\ndelivery = 'twice'", 'worker.delivery = "twice": expected one of exactly_once, at_least_once'),
+    "an unknown way to fail": (
+        "[degradation]\non_failure = 'go on'",
+        'degradation.on_failure = "go on": expected one of stop, open, closed',
+    ),
     "a role of no field": ("[event]\namount = 'value'", 'event.amount = "value": not a declared field'),
     "a key that is no entity": (
         "[event]\nkey = 'shop'", 'event.key = "shop": give one of the entities card, merchant'),

@@ -9,8 +9,9 @@ import pytest
 from confluent_kafka import Message
 
 from tests.kafka.broker import KafkaBroker
-from tests.kafka.chaos import cards_world, differences, is_right, oracle, play, position_of
+from tests.kafka.chaos import cards_world, play
 from tests.kafka.deployment import deployed, headers_of
+from tests.kafka.verifier import differences, is_right, oracle, position_of
 from tests.worlds import TinyWorld
 
 pytestmark = pytest.mark.broker
