@@ -20,11 +20,11 @@ import structlog
 from fraudstream.bus.base import Positions
 from fraudstream.clock import monotonic_s, now_ms
 from fraudstream.errors import CheckpointError, ConfigError
-from fraudstream.features import Catalog, FeatureEngine, partial_features
+from fraudstream.features import Catalog, FeatureEngine, new_engine, partial_features
 from fraudstream.features import snapshot as snapshots
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.settings import Settings
-from fraudstream.stream.runs import partitions_of, ranges
+from fraudstream.stream.runs import ranges
 from fraudstream.stream.serve import Numbered
 
 log = structlog.get_logger("worker")
@@ -80,10 +80,9 @@ class Checkpoints:
         self._due_s = self._began_s + settings.snapshots.interval_ms / 1000
         self._path = self._folder
 
-    @property
-    def any(self) -> bool:
-        """Tell whether there is one, usable or not."""
-        return bool(self._stamped())
+    def empty_engine(self) -> FeatureEngine | None:
+        """Return an engine that waits for a snapshot; None where there is none."""
+        return new_engine(self._settings, self._catalog) if self._stamped() else None
 
     @property
     def due(self) -> bool:
@@ -191,7 +190,7 @@ class Checkpoints:
 
     def _prune(self) -> None:
         """Delete what is beyond `snapshots.kept` of this set of partitions, and what was left half-written."""
-        mine = ranges(partitions_of(f"/{self._path.stem.partition('-')[2]}") or ())
+        mine = self._path.stem.partition("-")[2]
         ours = sorted(self._folder.glob(f"*-{mine}{SUFFIX}"), key=_made_ms, reverse=True)
         parts = [part for part in self._folder.glob(f".*-{mine}{SUFFIX}.part") if not self._child.busy]
         for path in [*ours[self._settings.snapshots.kept :], *parts]:

@@ -67,8 +67,7 @@ class Server:
     ) -> None:
         self.pipeline = pipeline
         self._on_failure = on_failure
-        self._spares_shadow = False
-        self._shed: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+        self._steps: tuple[str, ...] = ()  # of the ladder, that are left out
         self.explainer = explainer
         self.run = ""
         self.shadow = Shadow(metrics)
@@ -117,8 +116,7 @@ class Server:
     def shed(self, steps: tuple[str, ...]) -> None:
         """Leave steps of the ladder out from the next batch on."""
         self.explainer.by_path = "explanations" in steps
-        self._spares_shadow = "shadow" in steps
-        self._shed = steps or msgspec.UNSET
+        self._steps = steps
 
     def serve(
         self, batch: TransactionBatch, old: npt.NDArray[np.bool_], messages: Sequence[Any], lap: Lap
@@ -168,7 +166,7 @@ class Server:
             return self.pipeline.unscored(batch, observed, self._on_failure == "closed")
 
     def _decide(self, scored: Scored, messages: Sequence[Any], lap: Lap) -> None:
-        said = NOTHING * len(scored.batch) if self._spares_shadow else self.shadow.of(self.pipeline, scored)
+        said = self._shadowed(scored)
         lap("shadow")
         explanations = self.explainer.explain(self.pipeline.model, scored)
         lap("explain")
@@ -207,18 +205,22 @@ class Server:
         self._count(again.scored)
         lap("produce")
 
+    def _shadowed(self, scored: Scored) -> Said:
+        """Return what the challenger says of rows; nothing while the ladder leaves it out."""
+        if "shadow" in self._steps:
+            return NOTHING * len(scored.batch)
+        return self.shadow.of(self.pipeline, scored)
+
     def _said_again(self, again: DecidedAgain) -> Said:
         """Return what the challenger says of the rows that were scored now; of recalled ones it says nothing."""
         rows = np.flatnonzero(~again.recalled)
         said = NOTHING * len(again.recalled)
-        for row, of_it in zip(
-            rows.tolist(), self.shadow.of(self.pipeline, again.scored.take(rows)), strict=True
-        ):
+        for row, of_it in zip(rows.tolist(), self._shadowed(again.scored.take(rows)), strict=True):
             said[row] = of_it
         return said
 
     def _numbered(self, hashes: list[str], model: Int64, said: Said) -> Serving:
-        serving = Serving(hashes, self._sequence, model, said, self._shed)
+        serving = Serving(hashes, self._sequence, model, said, self._steps or msgspec.UNSET)
         self._sequence += len(hashes)
         return serving
 

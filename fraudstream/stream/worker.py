@@ -104,8 +104,10 @@ class Worker:
         self._metrics = metrics
         self._run_of = run_of
         self._checkpoints = checkpoints
-        engine = warmed()
-        self._fresh = True  # the state holds the warm history alone
+        waiting = checkpoints.empty_engine() if checkpoints is not None else None
+        engine = waiting or warmed()
+        self._waits = waiting is not None  # for partitions, to take their state from a snapshot
+        self._fresh = not self._waits  # the state holds the warm history alone
         pipeline = pipeline_of(engine)
         version = pipeline.model.parts.version
         self._partial = partial_features(engine.catalog)
@@ -203,7 +205,7 @@ class Worker:
             self._go_on_committing(timer)
             return 0
         self._reloads.take()
-        if not self._labels_known:
+        if not self._labels_known and not self._waits:
             return self._learn(worker.poll_timeout_ms / 1000, timer)
         rows_max = self._ladder.rows_max(worker.batch_rows_max)
         timeout_s = worker.poll_timeout_ms / 1000
@@ -261,7 +263,7 @@ class Worker:
     def begin(self, oldest: Positions, served: Positions) -> Positions:
         """Return where to read partitions from that are assigned, as `Handover` says; take the state from there."""
         self._restored = None
-        if self._goes_on is not None and self._goes_on == served:
+        if self._goes_on == served:
             return dict(served)
         self._goes_on = None
         if self._checkpoints is not None:
@@ -362,7 +364,8 @@ class Worker:
         if not partitions:
             return
         self._server.partial = self._sees_part
-        self._tell_partial(partitions)
+        if self._server.partial:
+            log.warning("features_partial", partitions=partitions, features=self._partial, flag="partial")
         if self._goes_on is not None:
             self._read, self._done, self._goes_on = dict(self._goes_on), self._goes_on, None
             return
@@ -378,7 +381,7 @@ class Worker:
             if self._labels is not None:
                 self._labels.rewind()
             log.info("state_rebuilding", partitions=partitions)
-        self._fresh, self._restored = self._restored is None, None
+        self._fresh, self._restored, self._waits = self._restored is None, None, False
         self._server.begin(pipeline, self._run_of(partitions))
 
     def _forget(self) -> None:
@@ -390,10 +393,6 @@ class Worker:
     @property
     def _sees_part(self) -> bool:
         return bool(self._partial) and not self._ends.source.whole
-
-    def _tell_partial(self, partitions: list[int]) -> None:
-        if self._sees_part:
-            log.warning("features_partial", partitions=partitions, features=self._partial, flag="partial")
 
     def _let_go(self) -> None:
         """Free the state: another one is loaded in its place."""
