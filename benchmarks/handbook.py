@@ -108,7 +108,7 @@ def run(data: Path, folder: Path, week: str, partitions: int | None) -> dict[str
     say("replaying the same week from files")
     replayed = folder / "replayed.parquet"
     flags = ["--transactions", str(folder / "log"), "--labels", str(folder / "data" / "labels"), "--features"]
-    fraudstream("replay", *flags, "--from", week, "--to", str(replayed), environment=environment)
+    fraudstream("replay", *flags, "--from", week, "--output", str(replayed), environment=environment)
     again = pq.read_table(replayed)
     say("comparing, and computing the book's figures")
     result = figures(table, first_day, dict(zip(*columns(again, "transaction_id", "raw_score"), strict=True)))

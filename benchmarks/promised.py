@@ -98,7 +98,7 @@ class Run:
         say(f"training as of {as_of}")
         self._trained = self._product("train", *files, "--as-of", as_of)
         say("scoring the weeks after it")
-        self._product("replay", *files, "--from", as_of, "--to", str(self._scored))
+        self._product("replay", *files, "--from", as_of, "--output", str(self._scored))
 
     def judged(self, labels: Path) -> dict[str, Any]:
         """Return what `fraudstream calibration` says, with what stands behind the thresholds."""

@@ -43,7 +43,7 @@ from fraudstream.training.run import train_from_files
 from tests.kafka.broker import broker_from_environment
 
 MODEL = {"training.trees_max": 200, "training.leaves_max": 31, "training.learning_rate": 0.01}
-WARM_S, SETTLED_S = 10.0, 1.0
+WARM_S, SETTLED_S = 25.0, 1.0
 SWITCH_S = 5.0  # about as long as one takes
 SWITCHED_WITHIN_S = 60.0
 FIRST, SECOND, CHALLENGING = "0001", "0002", "0003"

@@ -101,6 +101,9 @@ def train(
     promote: Annotated[
         bool, typer.Option("--promote", help="Make it the champion; the first model always is.")
     ] = False,
+    registry: Annotated[
+        Path | None, typer.Option("--registry", help="Folder of all models; default: [model] registry.")
+    ] = None,
     sign_key: Annotated[
         Path | None, typer.Option("--sign-key", help="Sign it with the private key in this file.")
     ] = None,
@@ -111,7 +114,7 @@ def train(
     from fraudstream.registry.signing import read_private_key
     from fraudstream.training.run import train_from_files
 
-    settings = settings_from(config)
+    settings = settings_from(config, model__registry=None if registry is None else str(registry))
     if promote and sign_key is None and settings.model.require_signature:
         raise ConfigError("--promote: needs --sign-key, since model.require_signature is on")
     key = None if sign_key is None else read_private_key(sign_key)
@@ -131,7 +134,7 @@ def replay(
     transactions: Annotated[
         Path, typer.Option(help="Parquet or NDJSON files of transactions, in log order.")
     ],
-    to: Annotated[Path, typer.Option("--to", help="Parquet file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -141,13 +144,14 @@ def replay(
     start: Annotated[
         str | None, typer.Option("--from", help="Earlier transactions only warm the state (ISO 8601).")
     ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help="Transactions from here on are left out (ISO 8601).")
+    ] = None,
     features: Annotated[bool, typer.Option("--features", help="Write the feature columns too.")] = False,
     model: Annotated[
-        str | None, typer.Option(help="A version or an alias; default: [model] version.")
+        str | None, typer.Option(help="A version, an alias, or a bundle's folder; default: [model] version.")
     ] = None,
-    challenger: Annotated[
-        str, typer.Option(help="A version or an alias: write what it would decide too.")
-    ] = "",
+    challenger: Annotated[str, typer.Option(help="Another model: write what it would decide too.")] = "",
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -157,7 +161,10 @@ def replay(
 
     settings = settings_from(config, model__version=model)
     from_ms = None if start is None else instant(start, "--from")
-    plan = ReplayPlan(transactions, to, labels, from_ms, features, challenger)
+    end_ms = None if end is None else instant(end, "--to")
+    if from_ms is not None and end_ms is not None and from_ms >= end_ms:
+        raise ConfigError(f"--from {start} --to {end}: give an end after the start")
+    plan = ReplayPlan(transactions, output, labels, from_ms, end_ms, features, challenger)
     with progress() as advance:
         result = replay_files(settings, plan, advance)
     if as_json:
@@ -166,7 +173,7 @@ def replay(
     counts = ", ".join(
         f"{result[name]} {name}" for name in ("transactions", "repeated", "alerts", "rejected")
     )
-    print(f"{counts} -> {to}")
+    print(f"{counts} -> {output}")
     for example in result["rejected_examples"][:10]:
         typer.echo(f"rejected: {example}", err=True)
 

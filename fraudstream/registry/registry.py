@@ -107,6 +107,16 @@ class Registry:
         bundle = read_bundle(self.path_of(version), self.trust, self.name)
         return bundle.described, bundle.parts
 
+    def find(self, model: str) -> ModelParts:
+        """Read a version or alias as `read` does, or a bundle anywhere by its folder (`models/card/0001`).
+
+        Raises:
+            ModelError: as `read`.
+        """
+        if (Path(model) / DESCRIPTION).is_file() or os.sep in model:
+            return read_bundle(Path(model), self.trust, self.name).parts
+        return self.read(model)[1]
+
     def load(self, version: str) -> ModelParts:
         """Read a version (or alias) that a child process has loaded, for a process that must not die of it.
 

@@ -64,9 +64,10 @@ def dataset_as_of(
         return bool(((batch.time_ms >= start_ms) & (batch.time_ms < end_ms)).any())
 
     known = labels.latest()
+    files = LogFiles(transactions, labels, end_ms=end_ms)
     parts: list[tuple[Float64, npt.NDArray[np.bool_], Int64]] = []
     rejected = 0
-    for seen in observe_files(LogFiles(transactions, labels), engine, wanted, advance):
+    for seen in observe_files(files, engine, wanted, advance):
         rejected += len(seen.rejected)
         batch = seen.fresh
         rows = np.flatnonzero((batch.time_ms >= start_ms) & (batch.time_ms < end_ms))

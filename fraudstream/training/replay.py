@@ -57,11 +57,13 @@ class LogFiles:
         transactions: a file or a folder.
         labels: what features may see, each in its time; None: nothing.
         fields: those that somebody looks at besides the features.
+        end_ms: transactions from here on are not there; None: all are.
     """
 
     transactions: Path
     labels: Labels | None = None
     fields: frozenset[str] = frozenset()
+    end_ms: int | None = None
 
 
 def observe_files(
@@ -83,6 +85,8 @@ def observe_files(
     learned_ms = BEFORE_ALL_MS
     for batch, rejected in read_transactions(path, decoder):
         advance("replaying transactions", len(batch) + len(rejected), total)
+        if files.end_ms is not None:
+            batch = batch.take(np.flatnonzero(batch.time_ms < files.end_ms))
         if labels is not None and engine.labels is not None and len(batch):
             newest_ms = max(learned_ms, int(batch.time_ms[-1]))
             engine.learn(labels.known_within(learned_ms, newest_ms))
@@ -110,17 +114,19 @@ class ReplayPlan:
     """What to replay, and where to.
 
     Attributes:
+        output: Parquet file to write.
         labels: files of what became known; None: features see no label.
-        to: Parquet file to write.
         from_ms: earlier transactions only warm the state; None: there are none.
+        end_ms: transactions from here on are not there; None: all are.
         with_features: also write the catalogue's columns.
-        challenger: version or alias of a model; also write what it would decide. Empty: none.
+        challenger: version, alias or folder of a model; also write what it would decide. Empty: none.
     """
 
     transactions: Path
-    to: Path
+    output: Path
     labels: Path | None = None
     from_ms: int | None = None
+    end_ms: int | None = None
     with_features: bool = False
     challenger: str = ""
 
@@ -145,12 +151,12 @@ def replay_to_parquet(
     start_ms = BEFORE_ALL_MS if plan.from_ms is None else plan.from_ms
     decided_from_ms = start_ms - pipeline.engine.settings.repeat_horizon_ms  # what may be repeated later
     schema = _schema(pipeline, plan.with_features, challenger is not None)
-    temporary = plan.to.with_name(f".{plan.to.name}.part")
+    temporary = plan.output.with_name(f".{plan.output.name}.part")
 
     def wanted(batch: TransactionBatch) -> bool:
         return bool((batch.time_ms >= decided_from_ms).any())
 
-    files = LogFiles(plan.transactions, labels, frozenset(pipeline.policy.fields_used))
+    files = LogFiles(plan.transactions, labels, frozenset(pipeline.policy.fields_used), plan.end_ms)
     with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for seen in observe_files(files, pipeline.engine, wanted, advance):
             counts.rejected += len(seen.rejected)
@@ -164,7 +170,7 @@ def replay_to_parquet(
             counts.transactions += len(rows)
             counts.repeated += int(_repeated(scored)[rows].sum())
             counts.alerts += int(scored.alerting[rows].sum())
-    temporary.replace(plan.to)
+    temporary.replace(plan.output)
     return counts, examples
 
 

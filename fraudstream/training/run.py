@@ -78,9 +78,8 @@ def replay_files(settings: Settings, plan: ReplayPlan, advance: Advance) -> dict
     Raises:
         ConfigError: features are fed by labels and none are given, or the folder to write to is not there.
     """
-    to = plan.to
-    if not to.parent.is_dir():
-        raise ConfigError(f"--to = {to}: the folder {to.parent} does not exist")
+    if not plan.output.parent.is_dir():
+        raise ConfigError(f"--output = {plan.output}: the folder {plan.output.parent} does not exist")
     catalog, policy = build_catalog(settings.features, settings.event), build_policy(settings)
     fed = [feature.name for feature in catalog.features if feature.label]
     if fed and plan.labels is None:
@@ -90,13 +89,14 @@ def replay_files(settings: Settings, plan: ReplayPlan, advance: Advance) -> dict
         )
     labels = read_labels(plan.labels) if plan.labels is not None else None
     registry = Registry.of(settings.model)
-    _, parts = registry.read(settings.model.version)
-    pipeline = Pipeline(new_engine(settings, catalog), Model(parts, catalog), policy)
-    challenger = Model(registry.read(plan.challenger)[1], catalog) if plan.challenger else None
+    pipeline = Pipeline(
+        new_engine(settings, catalog), Model(registry.find(settings.model.version), catalog), policy
+    )
+    challenger = Model(registry.find(plan.challenger), catalog) if plan.challenger else None
     counts, examples = replay_to_parquet(plan, labels, pipeline, advance, challenger)
     return {
-        "path": str(to),
-        "model": parts.version,
+        "path": str(plan.output),
+        "model": pipeline.model.parts.version,
         "challenger": challenger.parts.version if challenger is not None else None,
         "transactions": counts.transactions,
         "repeated": counts.repeated,

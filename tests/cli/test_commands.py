@@ -101,7 +101,7 @@ def test_a_wrong_setting_stops_every_command_that_reads_settings(
         ("worker",),
         ("alerts", "tail"),
         ("train", "--transactions", str(tiny_world.transactions), "--labels", str(tiny_world.labels)),
-        ("replay", "--transactions", str(tiny_world.live), "--to", str(tmp_path / "out.parquet")),
+        ("replay", "--transactions", str(tiny_world.live), "--output", str(tmp_path / "out.parquet")),
     ]
     for words in reading:
         ended = fraudstream(*words, cwd=tmp_path)
@@ -238,14 +238,14 @@ def test_too_few_frauds_end_training_with_1_and_one_line(tiny_world: TinyWorld, 
     labels = write_rows([one], tmp_path / "labels.ndjson")
     ended = fraudstream(
         "train", "-c", tiny_world.config, "--transactions", tiny_world.transactions, "--labels", labels,
-        "--as-of", "2024-02-10", FRAUDSTREAM_MODEL__REGISTRY=str(tmp_path),
+        "--as-of", "2024-02-10", "--registry", tmp_path / "models",
     )  # fmt: skip
     assert ended.code == 1
     assert "0 known frauds; at least 10" in ended.one_line()
 
 
 def test_a_replay_writes_a_row_a_transaction(tiny_world: TinyWorld, tmp_path: Path) -> None:
-    arguments = ("replay", "-c", tiny_world.config, *files_of(tiny_world), "--to")
+    arguments = ("replay", "-c", tiny_world.config, *files_of(tiny_world), "--output")
     plain = fraudstream(*arguments, tmp_path / "plain.parquet", "--json")
     assert (plain.code, plain.err) == (0, "")
     assert plain.last_object()["transactions"] == len(tiny_world.rows)
@@ -266,6 +266,23 @@ def test_a_replay_writes_a_row_a_transaction(tiny_world: TinyWorld, tmp_path: Pa
     assert wide.column_names[-len(catalog) :] == catalog.names
 
 
+def test_a_replay_takes_a_bundles_folder_and_an_end(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    bundle = shutil.copytree(tiny_world.folder / "models" / "card_payment" / "0001", tmp_path / "elsewhere")
+    arguments = ("replay", "-c", tiny_world.config, *files_of(tiny_world), "--model")
+    to = tmp_path / "scored.parquet"
+    ended = fraudstream(*arguments, bundle, "--to", "2024-02-11", "-o", to, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    times = pq.read_table(to)["event_time_ms"].to_numpy()
+    assert 0 < len(times) < len(tiny_world.rows)
+    assert times.max() < LIVE_MS + DAY_MS
+    nowhere = fraudstream(*arguments, tmp_path / "nowhere", "-o", to)
+    assert nowhere.code == 1
+    assert str(tmp_path / "nowhere") in nowhere.one_line()
+    turned = fraudstream(*arguments, bundle, "--from", "2024-02-12", "--to", "2024-02-11", "-o", to)
+    assert turned.code == 2
+    assert "--from 2024-02-12 --to 2024-02-11" in turned.one_line()
+
+
 def files_of(world: TinyWorld) -> tuple[str | Path, ...]:
     return ("--transactions", world.live, "--labels", world.labels)
 
@@ -274,7 +291,7 @@ def test_a_replay_without_the_labels_that_features_need_ends_with_2_and_says_so(
     tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
     arguments = ("replay", "-c", tiny_world.config, "--transactions", tiny_world.live)
-    ended = fraudstream(*arguments, "--to", tmp_path / "out.parquet")
+    ended = fraudstream(*arguments, "--output", tmp_path / "out.parquet")
     assert ended.code == 2
     assert ended.one_line().startswith("fraudstream: --labels: missing; ")
     assert "merchant_fraud_count_30d_lag7d" in ended.one_line()
@@ -286,7 +303,7 @@ def test_a_replay_names_the_rows_that_are_no_transactions(tiny_world: TinyWorld,
     source = write_rows(rows, tmp_path / "rows.ndjson")
     ended = fraudstream(
         "replay", "-c", tiny_world.config, "--transactions", source, "--labels", tiny_world.labels,
-        "--to", tmp_path / "out.parquet",
+        "--output", tmp_path / "out.parquet",
     )  # fmt: skip
     assert ended.code == 0
     assert "2 transactions" in ended.out
@@ -295,7 +312,7 @@ def test_a_replay_names_the_rows_that_are_no_transactions(tiny_world: TinyWorld,
 
 
 def test_a_replay_to_nowhere_ends_with_2(tiny_world: TinyWorld, tmp_path: Path) -> None:
-    arguments = ("replay", "-c", tiny_world.config, *files_of(tiny_world), "--to")
+    arguments = ("replay", "-c", tiny_world.config, *files_of(tiny_world), "--output")
     ended = fraudstream(*arguments, tmp_path / "no" / "out.parquet")
     assert ended.code == 2
     assert str(tmp_path / "no") in ended.one_line()
@@ -453,7 +470,7 @@ def test_promises_are_compared_with_what_happened(tiny_world: TinyWorld, tmp_pat
     to = tmp_path / "scored.parquet"
     labels = ("--labels", tiny_world.labels)
     replayed = fraudstream(
-        "replay", "-c", tiny_world.config, "--transactions", tiny_world.live, *labels, "--to", to
+        "replay", "-c", tiny_world.config, "--transactions", tiny_world.live, *labels, "--output", to
     )
     assert replayed.code == 0
     arguments = (

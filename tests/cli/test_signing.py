@@ -26,7 +26,7 @@ def test_a_worker_that_requires_signatures_takes_a_signed_model_only(
     to = (
         "--transactions",
         tiny_world.live,
-        "--to",
+        "--output",
         tmp_path / "scores.parquet",
         "--labels",
         tiny_world.labels,

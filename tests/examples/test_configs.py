@@ -51,7 +51,7 @@ def test_a_table_goes_through_training_and_replay(example: str, tmp_path: Path) 
     assert trained.code == 0, trained.err
     assert trained.last_object()["training"]["rejected_rows"] == 0
     assert trained.last_object()["metrics"]["auc"] > 0.9  # the made-up frauds are easy
-    scored_to = ("--to", tmp_path / "scored.parquet", "--features")
+    scored_to = ("--output", tmp_path / "scored.parquet", "--features")
     replayed = fraudstream(
         "replay", *files, *with_labels, *scored_to, *config, FRAUDSTREAM_MODEL__REGISTRY=registry
     )

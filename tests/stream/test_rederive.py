@@ -210,7 +210,7 @@ def test_from_what_a_replay_writes(tiny_world: TinyWorld, tmp_path: Path) -> Non
     transactions = write_rows(tiny_world.rows[:300], tmp_path / "transactions.ndjson")
     to = tmp_path / "scored.parquet"
     labels = ("--labels", tiny_world.labels)
-    replayed = fraudstream("replay", "--transactions", transactions, "--to", to, "--features", *labels,
+    replayed = fraudstream("replay", "--transactions", transactions, "--output", to, "--features", *labels,
                            "-c", tiny_world.config)  # fmt: skip
     assert replayed.code == 0, replayed.err
     told = fraudstream("explain", tiny_world.rows[200]["transaction_id"], "-c", tiny_world.config, "--json",

@@ -199,6 +199,20 @@ def test_a_repeat_whose_first_stands_before_the_start_has_the_first_decision_too
     assert len(later) == len(rows) + 1 - 300
 
 
+def test_what_comes_at_the_end_or_later_is_not_there(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    rows = tiny_world.rows[:400]
+    end_ms = rows[250]["event_time"]
+    before = [row for row in rows if row["event_time"] < end_ms]
+    plan = ReplayPlan(
+        write_rows(rows, tmp_path / "rows.ndjson"), tmp_path / "out", tiny_world.labels, end_ms=end_ms
+    )
+    assert replay_files(tiny_world.settings, plan, ignore)["transactions"] == len(before)
+    alone = replayed(tiny_world, write_rows(before, tmp_path / "before.ndjson"), tmp_path / "alone")
+    assert bits(pq.read_table(tmp_path / "out")) == bits(
+        alone.select(pq.read_table(tmp_path / "out").column_names)
+    )
+
+
 def test_a_training_set_has_a_repeated_transaction_once(tiny_world: TinyWorld, tmp_path: Path) -> None:
     rows = pq.read_table(tiny_world.transactions).to_pylist()[:3_000]
     mixed, places = with_repeats(rows, 5)
