@@ -7,6 +7,7 @@ fixed-point int64 (an amount in minor units) with `MISSING` for none; a text col
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,18 @@ class TransactionBatch:
 
     def take(self, rows: Int64) -> TransactionBatch:
         """Return these rows, in this order."""
-        picked = rows.tolist()
+        if len(rows) < 2:
+            return self.part(int(rows[0]), int(rows[0]) + 1) if len(rows) else self.part(0, 0)
+        picked = itemgetter(*rows.tolist())  # twice as fast as a comprehension
+        ids = list(picked(self.ids))
         return TransactionBatch(
-            ids=[self.ids[i] for i in picked],
+            ids=ids,
             time_ms=self.time_ms[rows],
             measures={name: column[rows] for name, column in self.measures.items()},
-            texts={name: [column[i] for i in picked] for name, column in self.texts.items()},
+            texts={
+                name: ids if column is self.ids else list(picked(column))
+                for name, column in self.texts.items()
+            },
             partition=self.partition[rows],
             offset=self.offset[rows],
             source_row=self.source_row[rows],
@@ -70,7 +77,10 @@ class TransactionBatch:
 
     def in_event_order(self) -> TransactionBatch:
         """Return the rows sorted by (event time, partition, offset), the order that is replayed."""
-        if bool(np.all(self.time_ms[1:] >= self.time_ms[:-1])) and len(np.unique(self.partition)) <= 1:
+        if len(self) < 2:
+            return self
+        one_partition = bool((self.partition == self.partition[0]).all())
+        if one_partition and bool((self.time_ms[1:] >= self.time_ms[:-1]).all()):
             return self
         return self.take(np.lexsort((self.offset, self.partition, self.time_ms)))
 

@@ -94,7 +94,7 @@ class Decoder:
         """
         problems: dict[int, RecordError] = {}
         rows = self._structs(values, problems)
-        if keys is not None and self._event.null_key == "reject":
+        if keys is not None and None in keys and self._event.null_key == "reject":
             for row, key in enumerate(keys):
                 if key is None and row not in problems:
                     problems[row] = RecordError("key", self._null_key_reason())

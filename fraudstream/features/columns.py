@@ -28,6 +28,7 @@ class Codes:
 
     def __init__(self) -> None:
         self.of: dict[str | None, int] = {None: 0}
+        self._places = np.empty(0)
 
     def code(self, text: str | None) -> int:
         """Return a value's code, a new one if need be."""
@@ -35,6 +36,14 @@ class Codes:
         if found is None:
             found = self.of[text] = min(len(self.of), CODES_MAX)
         return found
+
+    def places(self, values: list[str]) -> Float64:
+        """Return by code where a value stands in the field's listed values; NaN for one that is not listed."""
+        if len(self._places) != len(self.of) + 1:
+            numbers = [self.code(value) for value in values]
+            self._places = np.full(len(self.of) + 1, np.nan)
+            self._places[numbers] = np.arange(len(numbers))
+        return self._places
 
     def column(self, texts: list[str | None]) -> Int64:
         """Return the codes of a column, [n]."""
@@ -104,12 +113,8 @@ class BatchColumns:
 
     def positions(self, field: str) -> Float64:
         """Return where in its listed values a category stands, [n]; NaN for another value or none."""
-        codes = self._codes[field]
-        numbers = [codes.code(value) for value in self._event.fields[field].values]
         keys = self.keys(field)
-        table = np.full(len(codes.of) + 1, np.nan)
-        table[numbers] = np.arange(len(numbers))
-        return table[keys]
+        return self._codes[field].places(self._event.fields[field].values)[keys]
 
     def _fulfilled(self, condition: Condition) -> npt.NDArray[np.bool_]:
         compare = _OPERATORS[condition.op]

@@ -215,15 +215,14 @@ class FeatureEngine:
         if not len(batch):
             return
         history_ms = int(batch.time_ms[0]) if self.history_from_ms is None else self.history_from_ms
-        if int(batch.time_ms.min()) - self._reach_ms >= history_ms:
-            return
+        oldest_ms, newest_ms = int(batch.time_ms.min()), int(batch.time_ms.max())
         for reach_ms, columns in self._reaches:
-            cold = batch.time_ms - reach_ms < history_ms
-            if cold.all():
+            if newest_ms - reach_ms < history_ms:
                 X[:, columns] = np.nan
-            elif cold.any():
-                X[np.ix_(np.flatnonzero(cold), columns)] = np.nan
-            flags[cold] |= FLAG_COLD
+            elif oldest_ms - reach_ms < history_ms:
+                X[np.ix_((batch.time_ms - reach_ms < history_ms).nonzero()[0], columns)] = np.nan
+        if oldest_ms - self._reach_ms < history_ms:
+            flags[batch.time_ms - self._reach_ms < history_ms] |= FLAG_COLD
 
 
 def new_engine(

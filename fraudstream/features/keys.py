@@ -25,12 +25,13 @@ def hash_texts(texts: Sequence[str | None]) -> UInt64:
     """Return the hash of each text's UTF-8 form, [n]; 0 for None."""
     if not texts:
         return np.empty(0, np.uint64)
+    missing = False
     try:
         joined = "\0".join(texts)  # type: ignore[arg-type]
-    except TypeError:  # one is None
-        joined = "\0".join([text or "" for text in texts])
-    octets = np.frombuffer(joined.encode() + b"\0", np.uint8)
-    stops = np.flatnonzero(octets == 0)
+    except TypeError:
+        joined, missing = "\0".join([text or "" for text in texts]), True
+    octets = np.frombuffer(bytearray(joined, "utf-8") + b"\0", np.uint8)
+    stops = (octets == 0).nonzero()[0]
     starts = np.empty_like(stops)
     starts[0], starts[1:] = 0, stops[:-1] + 1
     if len(stops) > len(texts):  # a text has a 0 in it
@@ -39,9 +40,10 @@ def hash_texts(texts: Sequence[str | None]) -> UInt64:
         starts = stops - lengths
     hashes = np.empty(len(texts), np.uint64)
     _hash_segments(address_of(octets), starts, stops, hashes)
-    for row in np.flatnonzero(starts == stops).tolist():
-        if texts[row] is None:
-            hashes[row] = 0
+    if missing:
+        for row in np.flatnonzero(starts == stops).tolist():
+            if texts[row] is None:
+                hashes[row] = 0
     return hashes
 
 

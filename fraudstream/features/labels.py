@@ -127,8 +127,7 @@ class LabelBook:
         self._ids, self._entities, self._known = ids, entities, np.empty(len(ids), np.int64)
         words = self._words(time_ms, entities, bits)
         marks: list[Marking] = []
-        turns = np.flatnonzero(np.diff(stream_ms // self.transactions.horizon_ms)) + 1
-        for first, end in pairwise([0, *turns.tolist(), len(ids)]):  # entries are dropped from turn to turn
+        for first, end in pairwise([0, *self._turns(stream_ms), len(ids)]):
             span = slice(first, end)
             self.transactions.add(ids[span], time_ms[span], watermark_ms, self._known[span], words[span])
             watermark_ms = int(stream_ms[end - 1])
@@ -140,9 +139,18 @@ class LabelBook:
         marks.sort(key=lambda mark: mark.row)
         return marks
 
+    def _turns(self, stream_ms: Int64) -> list[int]:
+        """Return the rows from which on older entries are dropped."""
+        generations = stream_ms // self.transactions.horizon_ms
+        if generations[0] == generations[-1]:
+            return []
+        return (np.flatnonzero(np.diff(generations)) + 1).tolist()
+
     def settle(self, stored: list[npt.NDArray[np.uint8]]) -> None:
         """Forget the entities in which a transaction of the last batch left no state."""
         for stage, (kept, hashes) in enumerate(zip(stored, self._entities, strict=True)):
+            if kept.all():
+                continue
             gone = np.flatnonzero((kept == 0) & (hashes != 0) & (self._known == 0))
             if len(gone):
                 nowhere = np.zeros((len(gone), 1), np.int64)

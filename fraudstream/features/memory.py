@@ -9,6 +9,7 @@ tests are the check.
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,16 @@ from numba.extending import intrinsic
 
 from fraudstream.compiled import compiled
 
+_first_of, _place_of = ctypes.c_char.from_buffer, ctypes.addressof
+
 
 def address_of(array: npt.NDArray[Any]) -> int:
-    """Return where an array's first value lies; the caller keeps the array alive."""
+    """Return where an array's first value lies; the caller keeps the array alive.
+
+    By way of its buffer: asking numpy costs 2 us, of which a batch of a few rows has thirty.
+    """
+    if array.size and array.flags.writeable:
+        return _place_of(_first_of(array))  # type: ignore[arg-type]  # an array is a buffer
     return int(array.__array_interface__["data"][0])
 
 

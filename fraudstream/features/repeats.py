@@ -16,6 +16,7 @@ from fraudstream.features.recent import Recent
 # Words of an entry: probability, then outcome, risk points, model and flags in 16 bits each; -1 where not known.
 _WIDTH = Recent.FIRST + 2
 UNDECIDED = -1
+_NONE = np.empty(0, np.int64)
 
 
 class FirstDecisions(NamedTuple):
@@ -32,6 +33,9 @@ class FirstDecisions(NamedTuple):
         return FirstDecisions(
             self.probability[rows], self.outcome[rows], self.points[rows], self.model[rows], self.flags[rows]
         )
+
+
+_NOTHING = FirstDecisions(np.empty(0), _NONE, _NONE, _NONE, _NONE)
 
 
 class Recognised(NamedTuple):
@@ -93,6 +97,8 @@ class Repeats:
         known, words = np.zeros(n, np.int64), np.full((n, _WIDTH - Recent.FIRST), UNDECIDED, np.int64)
         if self.recent is not None:
             self.recent.add(entries, batch.time_ms, watermark_ms, known, words)
+        if not known.any():
+            return Recognised(np.arange(n), _NONE, entries, _NOTHING, _NONE)
         again, fresh = np.flatnonzero(known), np.flatnonzero(known == 0)
         sources = [_last_before(row, entries, fresh) for row in again.tolist()]
         return Recognised(fresh, again, entries, _unpacked(words[again]), np.array(sources, np.int64))

@@ -66,7 +66,7 @@ class Policy:
     otherwise: str
     event: EventType
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Return the outcome of each rule, the one where none applies, then those without a score: open, closed.
 
@@ -75,7 +75,7 @@ class Policy:
         outcomes = [rule.outcome.name for rule in self.rules] + [self.otherwise]
         return [*outcomes, self.otherwise, outcomes[0]]
 
-    @property
+    @cached_property
     def texts(self) -> list[str]:
         """Return each rule as decisions name it, in the order of `names`."""
         return [rule.text for rule in self.rules] + [OTHERWISE, *FAILED]

@@ -49,9 +49,12 @@ class Aligner:
             batch: rows in any order; `source_row` counts in `messages`.
             behind: partitions with a backlog; nothing later than the newest row of each may go.
         """
-        for partition, time_ms in zip(batch.partition.tolist(), batch.time_ms.tolist(), strict=True):
-            self._newest_ms[partition] = max(time_ms, self._newest_ms.get(partition, time_ms))
         batch = batch.in_event_order()
+        newest_ms = dict(
+            zip(batch.partition.tolist(), batch.time_ms.tolist(), strict=True)
+        )  # the last counts
+        for partition, time_ms in newest_ms.items():
+            self._newest_ms[partition] = max(time_ms, self._newest_ms.get(partition, time_ms))
         if not behind and not self._held:
             return batch, messages
         if len(batch):

@@ -15,14 +15,18 @@ class DeadLetterLimit:
     def __init__(self, settings: WorkerSettings) -> None:
         self._window, self._limit = settings.dead_letter_window, settings.dead_letter_rate_max
         self._recent: deque[tuple[int, int]] = deque()  # rows and dead letters of the last batches
+        self._rows = self._bad = 0  # of all of them
 
     def passed(self, good: int, rejected: list[Rejected]) -> DeadLetterLimitError | None:
         """Return why to stop, if a batch makes it too many."""
         self._recent.append((good + len(rejected), len(rejected)))
-        rows = sum(batch_rows for batch_rows, _ in self._recent)
-        while rows - self._recent[0][0] >= self._window:
-            rows -= self._recent.popleft()[0]
-        bad = sum(batch_bad for _, batch_bad in self._recent)
+        self._rows += good + len(rejected)
+        self._bad += len(rejected)
+        while self._rows - self._recent[0][0] >= self._window:
+            batch_rows, batch_bad = self._recent.popleft()
+            self._rows -= batch_rows
+            self._bad -= batch_bad
+        rows, bad = self._rows, self._bad
         if not rejected or rows < self._window or bad <= self._limit * rows:
             return None
         return DeadLetterLimitError(

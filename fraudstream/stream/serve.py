@@ -78,6 +78,7 @@ class Server:
         self._metrics = metrics
         self._sequence = 0
         metrics.model_info.labels(pipeline.model.parts.version).set(1)
+        self._decided = [metrics.decisions.labels(name) for name in pipeline.policy.names]
 
     def begin(self, pipeline: Pipeline, run: str) -> None:
         """Go on with another state."""
@@ -129,7 +130,8 @@ class Server:
             messages: those that the batch was decoded from.
             lap: told of each stage behind it.
         """
-        self._metrics.replayed.inc(int(old.sum()))
+        if old.any():
+            self._metrics.replayed.inc(int(old.sum()))
         if old.all():
             absorb(self.pipeline.engine, batch)
             lap("features")
@@ -225,10 +227,11 @@ class Server:
         return serving
 
     def _count(self, scored: Scored) -> None:
-        metrics, names = self._metrics, self.pipeline.policy.names
+        metrics = self._metrics
         metrics.transactions.inc(len(scored.batch))
-        for i, number in enumerate(np.bincount(scored.decided, minlength=len(names)).tolist()):
-            metrics.decisions.labels(names[i]).inc(number)
+        for number, decided in zip(np.bincount(scored.decided).tolist(), self._decided, strict=False):
+            if number:
+                decided.inc(number)
         metrics.alerts.inc(int(scored.alerting.sum()))
         if scored.flag_bits.any():
             for bit, name in FLAG_NAMES.items():

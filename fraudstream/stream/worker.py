@@ -57,7 +57,7 @@ class _Timer:
 
     def lap(self, stage: str) -> None:
         now = monotonic_s()
-        self.metrics.stage_seconds.labels(stage).inc(now - self.last_s)
+        self.metrics.stages[stage].inc(now - self.last_s)
         self.last_s = now
 
 
@@ -122,6 +122,7 @@ class Worker:
             settings.worker.explain_budget_ms,
             metrics,
         )
+        metrics.dead_letters.labels("decode")
         self._ladder = Ladder(settings.degradation, metrics)
         self._server = Server(
             pipeline, self._publisher, feature_log, metrics, explainer, settings.degradation.on_failure
@@ -405,7 +406,7 @@ class Worker:
         self._fresh = False
         partitions = [message.partition() for message in messages]
         offsets = [message.offset() for message in messages]
-        for partition, offset in zip(partitions, offsets, strict=True):
+        for partition, offset in dict(zip(partitions, offsets, strict=True)).items():  # the last of each
             self._read[partition] = offset + 1
         rebuilding = not self.ready
         batch, rejected = self._decoder.decode_messages(
@@ -418,8 +419,9 @@ class Worker:
         timer.lap("decode")
         emit_from = self._ends.source.emit_from
         rejected = [bad for bad in rejected if offsets[bad.row] >= emit_from.get(partitions[bad.row], 0)]
-        self._publisher.dead_letters(rejected, messages, "decode")
-        self._metrics.dead_letters.labels("decode").inc(len(rejected))
+        if rejected:
+            self._publisher.dead_letters(rejected, messages, "decode")
+            self._metrics.dead_letters.labels("decode").inc(len(rejected))
         ready, its_messages = self._aligner.add(batch, messages, behind)
         self._serve(ready, its_messages, timer)
         self._done = self._read | self._aligner.first_held()
