@@ -8,6 +8,7 @@ VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JOBS ?= 2
 
 .PHONY: help setup demo test test-slow mutations chaos lint fmt bench ci lock up clean
 
@@ -26,7 +27,7 @@ demo: $(STAMP)  ## Simulate, train, run the worker under attack, show alerts (ab
 	$(BIN)/fraudstream demo $(ARGS)
 
 test: $(STAMP)  ## All tests; starts a real Kafka by itself (ARGS='-k name' passes options on)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 test-slow: $(STAMP)  ## The property tests in their long run
 	FRAUDSTREAM_HYPOTHESIS=slow $(BIN)/python -m pytest tests/features tests/test_decode.py $(ARGS)

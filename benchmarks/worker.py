@@ -1,9 +1,10 @@
 """How fast one worker process is on a real Kafka, beside the same job in a Faust agent.
 
-`python -m benchmarks.worker --json`. Starts the broker as the tests do, simulates a world, trains a model,
-fills the topic, and lets each of the two drain it from the start: decode, features, score, one JSON decision
-for every transaction, alerts with reasons. The rate is taken between 10 % and 90 % of the decisions; CPU is
-the worker process's own (the broker shares the machine's cores with it).
+`python -m benchmarks.worker --json`. Starts the broker as the tests do, simulates a world, trains a model, fills
+the topic, and lets each drain it from the start: the worker delivering exactly once, the same at least once, and the
+agent: decode, features, score, one JSON decision for every transaction, alerts with reasons. The rate is taken
+between 10 % and 90 % of the decisions; CPU is the worker process's own (the broker shares the machine's cores with
+it).
 
 Unfair to neither on purpose: the Faust agent uses the same decoder, feature engine, model and encoder on
 batches from `stream.take`, so what differs is how transactions come in and go out. It leaves out alerts and
@@ -80,8 +81,12 @@ def run(transactions: int, faust_transactions: int, partitions: int, batch_rows:
         create_topics(settings)
         say(f"filling the topic with {transactions} transactions")
         outgoing = fill(settings, world.transactions, transactions)
+        worker = ["fraudstream", "worker", "-c"]
         say("draining it with fraudstream worker")
-        ours = drain(["fraudstream", "worker", "-c"], folder, settings, transactions, from_metrics(settings))
+        ours = drain(worker, folder, settings, transactions, from_metrics(settings))
+        say("draining it with fraudstream worker, at least once")
+        settings = configure(folder, broker.bootstrap, partitions, batch_rows, delivery="at_least_once")
+        least = drain(worker, folder, settings, transactions, from_metrics(settings))
         settings = configure(folder, broker.bootstrap, partitions, batch_rows, prefix="faust.")
         create_topics(settings)
         fill(settings, world.transactions, faust_transactions)
@@ -93,6 +98,10 @@ def run(transactions: int, faust_transactions: int, partitions: int, batch_rows:
         "transactions_per_s": rate,
         "cpu_s_per_million": ours["cpu_s_per_million"],
         "stage_us": ours["stage_us"],
+        "at_least_once_transactions_per_s": least["transactions_per_s"],
+        "at_least_once_cpu_s_per_million": least["cpu_s_per_million"],
+        "at_least_once_stage_us": least["stage_us"],
+        "exactly_once_ratio": round(rate / least["transactions_per_s"], 2),
         "faust_agent_transactions_per_s": faust_rate,
         "faust_agent_cpu_s_per_million": faust["cpu_s_per_million"],
         "ratio": round(rate / faust_rate, 1),
@@ -109,7 +118,14 @@ def say(what: str) -> None:
     print(f"benchmark: {what} ...", file=sys.stderr, flush=True)
 
 
-def configure(folder: Path, bootstrap: str, partitions: int, batch_rows: int, prefix: str = "") -> Settings:
+def configure(
+    folder: Path,
+    bootstrap: str,
+    partitions: int,
+    batch_rows: int,
+    prefix: str = "",
+    delivery: str = "exactly_once",
+) -> Settings:
     """Write the worker's settings and return them."""
     path = folder / "fraudstream.toml"
     path.write_text(
@@ -130,7 +146,8 @@ days = 60
 validation_days = 4
 gap_days = 1
 [worker]
-group = "{prefix}bench"
+group = "{prefix}bench.{delivery}"
+delivery = "{delivery}"
 batch_rows_max = {batch_rows}
 web_port = 16066
 [kafka]

@@ -105,13 +105,18 @@ class Sink(Protocol):
     """Where messages go. Used from one thread."""
 
     def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
-        """Queue one message. Raises BusError when it cannot be queued within a bounded time."""
+        """Queue one message; while a commit goes on, for the next one.
 
-    def commit(self, positions: Positions) -> bool:
-        """Make what was sent last, and record that everything before these positions is done.
+        Raises:
+            BusError: it cannot be queued within a bounded time.
+        """
 
-        Waits a bounded time. False: it goes on; nothing may be sent until a further call with the same
-        positions says True.
+    def commit(self, positions: Positions, timeout_s: float) -> bool:
+        """Make what was sent so far last, and record that everything before these positions is done.
+
+        Args:
+            timeout_s: how long to wait for it. False: it goes on beside whatever the caller does, and further
+                calls with the same positions tell when it is done.
 
         Raises:
             BusError: it cannot be had, and nothing of it is recorded.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ from fraudstream.errors import BusError, FencedError
 from fraudstream.settings import Settings
 
 log = structlog.get_logger("kafka")
+
+Message = tuple[str, bytes | None, bytes | None, Headers]
 
 QUEUE_FULL_S = 60.0  # a message that cannot be queued for so long
 WAIT_S = 0.5  # a turn of a commit: the loop turns on meanwhile
@@ -45,8 +48,12 @@ def new_sink(settings: Settings, source: KafkaSource) -> Sink:
     return kind(settings, source)
 
 
-class _Outgoing:
-    """A producer whose every message is accounted for."""
+class _Outgoing(ABC):
+    """A producer whose every message is accounted for.
+
+    A commit is tried in a thread of its own, so that the next rows can be decided meanwhile. The producer is that
+    thread's until the try has ended: what is sent in that time is held for the next commit.
+    """
 
     def __init__(self, settings: Settings, source: KafkaSource, more: dict[str, Any]) -> None:
         config = more | client_config(settings, "producer")
@@ -55,12 +62,55 @@ class _Outgoing:
         self._config = config
         self._source = source
         self._producer = Producer(config)
+        self._committing = False
+        self._trying: _Call | None = None
+        self._held: list[Message] = []
         self._refused: list[str] = []
         self._seldom = Seldom()
+
+    def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
+        """Queue one message, as `Sink` says."""
+        if self._committing:
+            self._held.append((topic, value, key, headers))
+        else:
+            self._send(topic, value, key, headers)
+
+    def commit(self, positions: Positions, timeout_s: float) -> bool:
+        """Begin a try, or wait for the one that goes on, as `Sink` says."""
+        self._committing = True
+        if self._trying is None:
+            self._trying = self._try(positions)
+        if not self._trying.done(timeout_s):
+            return False
+        trying, self._trying = self._trying, None
+        if not (trying.result() and self._settle(positions)):
+            return False
+        self._committing = False
+        held, self._held = self._held, []
+        for message in held:
+            self._send(*message)
+        return True
+
+    def discard(self) -> None:
+        """Forget what was sent, as `Sink` says."""
+        self._committing = False
+        self._held.clear()
 
     def close(self) -> None:
         """Drop the producer."""
         self._producer.purge()
+
+    @abstractmethod
+    def _send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
+        """Queue one message; no try is going on."""
+
+    @abstractmethod
+    def _try(self, positions: Positions) -> _Call:
+        """Begin to commit; the call returns False when it is to be tried again."""
+
+    @abstractmethod
+    def _settle(self, positions: Positions) -> bool:
+        """Do what is left once a try has succeeded; False: it is to be tried again."""
 
     def _queue(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
         """Queue one message; wait where the queue is full."""
@@ -98,24 +148,31 @@ class AtLeastOnce(_Outgoing):
         # Without an end: what cannot be delivered now is delivered once the broker is back.
         super().__init__(settings, source, {"message.timeout.ms": 0})
 
-    def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
-        """Queue one message."""
+    def discard(self) -> None:
+        """Let it go: who serves it again sends the same ids."""
+        super().discard()
+        if self._trying is not None and self._trying.done(REQUEST_TIMEOUT_S):
+            self._trying = None
+
+    def _send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
         try:
             self._queue(topic, value, key, headers)
         except KafkaException as error:
             raise BusError(f"{topic}: {error.args[0].str()}") from None
 
-    def commit(self, positions: Positions) -> bool:
-        """Wait for the delivery reports, then commit the offsets, as `Sink` says."""
+    def _try(self, positions: Positions) -> _Call:
+        return _Call(self._flush)
+
+    def _settle(self, positions: Positions) -> bool:
+        return not positions or self._source.commit(positions)
+
+    def _flush(self) -> bool:
+        """Wait for the delivery reports."""
         left = self._producer.flush(WAIT_S)
         self._check_refused()
         if left:
             self._complain("delivery_waiting", messages=left, action="retrying")
-            return False
-        return not positions or self._source.commit(positions)
-
-    def discard(self) -> None:
-        """Let it go: who serves it again sends the same ids."""
+        return not left
 
 
 class ExactlyOnce(_Outgoing):
@@ -129,11 +186,12 @@ class ExactlyOnce(_Outgoing):
         self._id = f"{settings.worker.group}.{name}"
         more = {"transactional.id": self._id, "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS}
         super().__init__(settings, source, more)
-        self._kept: list[tuple[str, bytes | None, bytes | None, Headers]] = []
+        self._kept: list[Message] = []  # of this transaction
         self._initialised = False  # the producer has the transactional id
         self._open = False  # the transaction takes messages
         self._offering: _Call | None = None  # the offsets are on their way into it
         self._offered = False  # they are in it
+        self._ending = False  # it is being committed: librdkafka takes no other call before that has ended
         self._broken = False  # it has to be aborted before anything else
         self._unsure = False  # its producer failed for good while it was committed
         self._failing_since_s: float | None = None
@@ -142,44 +200,16 @@ class ExactlyOnce(_Outgoing):
             if monotonic_s() > deadline_s:
                 raise BusError(f"the broker gives no transactions to {self._id} for {QUEUE_FULL_S:.0f} s")
 
-    def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
-        """Send one message in the current transaction."""
-        self._kept.append((topic, value, key, headers))
-        if self._broken or not self._initialised:
-            return  # it goes out with the next transaction
-        try:
-            self._begin()
-            self._queue(topic, value, key, headers)
-        except KafkaException as error:
-            self._failed(error.args[0])
-
-    def commit(self, positions: Positions) -> bool:
-        """Commit messages and offsets in one, as `Sink` says."""
-        try:
-            if not (self._initialised or self._initialise()):
-                return False
-            if self._broken:
-                self._abort()
-            if self._unsure and self._was_committed(positions):
-                return self._done()
-            if not self._open:
-                self._begin()
-                for message in self._kept:
-                    self._queue(*message)
-            if not self._offered and positions and not self._offer(positions):
-                return False
-            self._offered = True
-            self._producer.commit_transaction(WAIT_S)
-        except KafkaException as error:
-            self._failed(error.args[0])
-            return False
-        return self._done()
-
     def discard(self) -> None:
         """Abort."""
+        super().discard()
+        trying, self._trying = self._trying, None
+        if trying is not None and trying.done(REQUEST_TIMEOUT_S) and trying.result() and not self._unsure:
+            self._open = self._offered = False  # it went through
         self._kept.clear()
         self._unsure = False
-        if self._offering is not None and not self._offering.done(REQUEST_TIMEOUT_S):
+        calls = [call for call in (trying, self._offering) if call is not None]
+        if not all(call.done(REQUEST_TIMEOUT_S) for call in calls):
             self._replace(f"no answer for {REQUEST_TIMEOUT_S:.0f} s")
             return
         self._offering = None
@@ -199,6 +229,51 @@ class ExactlyOnce(_Outgoing):
             log.warning("transaction_left_open", error=str(error), ends_after_ms=TRANSACTION_TIMEOUT_MS)
         super().close()
 
+    def _send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
+        """Send one message in the current transaction."""
+        self._kept.append((topic, value, key, headers))
+        if self._broken or not self._initialised:
+            return  # it goes out with the next transaction
+        try:
+            self._begin()
+            self._queue(topic, value, key, headers)
+        except KafkaException as error:
+            self._failed(error.args[0])
+
+    def _try(self, positions: Positions) -> _Call:
+        group = self._source.group_metadata()  # here: the consumer is this thread's
+        return _Call(self._commit, self._source.offsets(positions), group)
+
+    def _settle(self, positions: Positions) -> bool:
+        if self._unsure and not self._was_committed(positions):
+            return False  # it is sent again
+        self._open = self._offered = self._unsure = False
+        self._failing_since_s = None
+        self._kept.clear()
+        return True
+
+    def _commit(self, offsets: Any, group: Any) -> bool:
+        """Try once; True: it is committed, or it was before and the offsets tell (`_unsure`)."""
+        try:
+            if not (self._initialised or self._initialise()):
+                return False
+            if self._broken:
+                self._abort()
+            if self._unsure:
+                return True
+            if not self._open:
+                self._begin()
+                for message in self._kept:
+                    self._queue(*message)
+            if not self._offered and offsets and not self._offer(offsets, group):
+                return False
+            self._offered = True
+            self._end()
+        except KafkaException as error:
+            self._failed(error.args[0])
+            return False
+        return True
+
     def _initialise(self) -> bool:
         """Take the transactional id, which ends what its former owner left open; False: try again."""
         try:
@@ -207,12 +282,6 @@ class ExactlyOnce(_Outgoing):
             self._failed(error.args[0])
             return False
         self._initialised = True
-        return True
-
-    def _done(self) -> bool:
-        self._open = self._offered = self._unsure = False
-        self._failing_since_s = None
-        self._kept.clear()
         return True
 
     def _was_committed(self, positions: Positions) -> bool:
@@ -226,14 +295,13 @@ class ExactlyOnce(_Outgoing):
             self._producer.begin_transaction()
             self._open = True
 
-    def _offer(self, positions: Positions) -> bool:
+    def _offer(self, offsets: Any, group: Any) -> bool:
         """Put the offsets into the transaction; False: they are on their way.
 
         librdkafka does not keep to the timeout of this one call, and may never return from it when the group's
         coordinator has gone. So it is made in a thread of its own, and a producer that hangs in it is replaced.
         """
         if self._offering is None:
-            offsets, group = self._source.offsets(positions), self._source.group_metadata()
             self._offering = _Call(self._producer.send_offsets_to_transaction, offsets, group, WAIT_S)
         if not self._offering.done(WAIT_S):
             if monotonic_s() - self._offering.began_s > HUNG_AFTER_S:
@@ -246,16 +314,25 @@ class ExactlyOnce(_Outgoing):
         offering.result()
         return True
 
+    def _end(self) -> None:
+        """Commit the transaction; raises KafkaException where that has to be tried again, or it must be aborted."""
+        self._ending = True
+        self._producer.commit_transaction(WAIT_S)
+        self._ending = False
+
     def _replace(self, reason: str) -> None:
         """Go on with another producer; taking the transactional id, it ends the transaction of this one."""
         log.warning("producer_replaced", reason=reason, action="sending it again")
         self._producer = Producer(self._config)
         self._offering = None
-        self._initialised = self._open = self._offered = self._broken = False
+        self._initialised = self._open = self._offered = self._ending = self._broken = False
 
     def _abort(self) -> None:
-        """Abort; raises KafkaException where that has to be tried again."""
-        self._producer.abort_transaction(WAIT_S)
+        """Abort, or let a commit come to its end; raises KafkaException where that has to be tried again."""
+        if self._ending:
+            self._end()
+        else:
+            self._producer.abort_transaction(WAIT_S)
         self._open = self._offered = self._broken = False
         self._check_refused()
 
@@ -279,7 +356,7 @@ class ExactlyOnce(_Outgoing):
             self._unsure |= self._offered
             self._replace(cause.str())
         elif cause.txn_requires_abort() or (cause.code() == KafkaError._STATE and self._open):
-            self._broken = True
+            self._broken, self._ending = True, False
             log.warning("transaction_aborted", error=cause.str(), action="sending it again")
         elif cause.retriable():
             self._complain("commit_waiting", error=cause.str(), action="retrying")
@@ -290,26 +367,28 @@ class ExactlyOnce(_Outgoing):
 class _Call:
     """A call in a thread of its own, which may never end."""
 
-    def __init__(self, function: Callable[..., None], *arguments: object) -> None:
+    def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
         self.began_s = monotonic_s()
-        self._error: KafkaException | None = None
+        self._result: Any = None
+        self._error: Exception | None = None
         self._ended = threading.Event()
         self._function, self._arguments = function, arguments
-        threading.Thread(target=self._make, name="offsets", daemon=True).start()
+        threading.Thread(target=self._make, name="commit", daemon=True).start()
 
     def done(self, timeout_s: float) -> bool:
         """Tell whether it has ended, waiting for it for a while."""
         return self._ended.wait(timeout_s)
 
-    def result(self) -> None:
-        """Raise what it raised."""
+    def result(self) -> Any:
+        """Return what it returned, or raise what it raised."""
         if self._error is not None:
             raise self._error
+        return self._result
 
     def _make(self) -> None:
         try:
-            self._function(*self._arguments)
-        except KafkaException as error:
+            self._result = self._function(*self._arguments)
+        except (BusError, KafkaException) as error:
             self._error = error
         finally:
             self._ended.set()

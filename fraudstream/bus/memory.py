@@ -145,7 +145,7 @@ class MemorySink:
         log = self.sent.setdefault(topic, [])
         log.append(MemoryMessage(value, key, headers, 0, len(log)))
 
-    def commit(self, positions: Positions) -> bool:
+    def commit(self, positions: Positions, timeout_s: float) -> bool:
         """Record the positions."""
         if self.source is not None:
             self.source.committed.update(positions)

@@ -1,8 +1,9 @@
 """The loop: poll, decode, features, score, decide, explain, produce, commit. The only endless one.
 
-What a batch led to is made last together with the positions it came from (`bus.delivery`): nothing is read on while
-that takes longer than a turn. The state is what was read: after a crash, or when partitions change hands, it is taken
-from a snapshot, or from nothing, and the log is read again silently up to what was served.
+What a batch led to is made last together with the positions it came from (`bus.delivery`), while the next batches
+are decided; nothing is read on once the next commit is due and the last one is not through. The state is what was
+read: after a crash, or when partitions change hands, it is taken from a snapshot, or from nothing, and the log is
+read again silently up to what was served.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ log = structlog.get_logger("worker")
 
 STUCK_AFTER_S = 5.0
 RETRY_AFTER_S = 0.1
+COMMIT_WAIT_S = 0.5  # a turn of a commit that is waited for
+COMMIT_LOOK_S = 0.001  # how often to look whether a commit is through, while there is nothing else to do
 FINISH_WITHIN_S = 5.0  # of the 10 that a supervisor gives
 COMMIT_ROWS_MAX = 50_000  # sooner than `commit_interval_ms` then: what was sent is kept until it is committed
 BACKLOG_ROWS = 8  # a few offsets may hold no message (a transaction's end): no backlog yet
@@ -143,7 +146,7 @@ class Worker:
         self._committing: Positions | None = None
         self._served_rows = 0  # since the last commit
         self._commit_due_s = 0.0
-        self._committed_s = monotonic_s()
+        self._commit_began_s = 0.0
         self._progress = Progress(metrics)
         self._dead_letter_limit = DeadLetterLimit(settings.worker)
         ends.source.listen(self)
@@ -166,7 +169,7 @@ class Worker:
     @property
     def waits_for_broker(self) -> bool:
         """Tell whether a commit has been going on for so long that nothing is being decided."""
-        return self._committing is not None and monotonic_s() - self._committed_s > STUCK_AFTER_S
+        return self._committing is not None and monotonic_s() - self._commit_began_s > STUCK_AFTER_S
 
     def progress(self) -> dict[str, object]:
         """Return how far the state is rebuilt: messages left by partition until serving begins; and its warmth."""
@@ -203,14 +206,19 @@ class Worker:
         timer = _Timer(self._metrics)
         worker = self._settings.worker
         if self._committing is not None:
-            self._go_on_committing(timer)
-            return 0
+            overdue = self._commit_is_due(timer.last_s)
+            if not self.commit(COMMIT_WAIT_S if overdue else 0.0) and overdue:
+                self._go_on_committing(timer)
+                return 0
+            timer.lap("commit")
         self._reloads.take()
         if not self._labels_known and not self._waits:
             return self._learn(worker.poll_timeout_ms / 1000, timer)
         rows_max = self._ladder.rows_max(worker.batch_rows_max)
         timeout_s = worker.poll_timeout_ms / 1000
-        if self._uncommitted:
+        if self._committing is not None:
+            timeout_s = COMMIT_LOOK_S
+        elif self._uncommitted:
             timeout_s = min(timeout_s, max(0.0, self._commit_due_s - timer.last_s))
         messages = self._polled or self._ends.source.poll(rows_max, timeout_s)
         self._polled = []
@@ -226,18 +234,18 @@ class Worker:
             self._take(messages, timer)
             self._metrics.batch_rows.observe(len(messages))
             self._metrics.batch_seconds.observe(timer.last_s - started_s)
-        now_s = timer.last_s
-        if self._uncommitted and (now_s >= self._commit_due_s or self._served_rows >= COMMIT_ROWS_MAX):
-            self.commit()
-            self._commit_due_s = now_s + worker.commit_interval_ms / 1000
+        if self._uncommitted and self._committing is None and self._commit_is_due(timer.last_s):
+            self.commit(0.0)
             timer.lap("commit")
         self._save(timer)
         if self._progress.due:
             self._look()
         return len(messages)
 
-    def commit(self) -> bool:
-        """Make last what was sent, with the positions it came from; False: it goes on in the next turn.
+    def commit(self, timeout_s: float = COMMIT_WAIT_S) -> bool:
+        """Make last what was sent, with the positions it came from; False: it goes on.
+
+        Where a commit goes on already it is that one, and what was sent since is left to the next.
 
         Raises:
             BusError: it cannot be had; nothing of it is recorded, now or later.
@@ -246,19 +254,25 @@ class Worker:
             if not self._uncommitted:
                 return True
             emit_from = self._ends.source.emit_from
-            self._uncommitted = False
             self._committing = {p: o for p, o in self._done.items() if o > emit_from.get(p, 0)}
+            self._uncommitted, self._served_rows = False, 0
+            self._commit_began_s = monotonic_s()
+            self._commit_due_s = self._commit_began_s + self._settings.worker.commit_interval_ms / 1000
         try:
-            made_last = self._ends.sink.commit(self._committing)
+            made_last = self._ends.sink.commit(self._committing, timeout_s)
         except BusError:
             self._committing, self._done = None, {}  # nor may a snapshot say that it was
             raise
-        if not made_last:
-            self._metrics.commits_waiting.inc()
-            return False
-        self._committing = None
-        self._served_rows = 0
-        self._committed_s = monotonic_s()
+        if made_last:
+            self._committing = None
+        return made_last
+
+    def commit_all(self, within_s: float) -> bool:
+        """Make last everything that was sent; False: it takes longer than that."""
+        deadline_s = monotonic_s() + within_s
+        while self._committing is not None or self._uncommitted:
+            if not self.commit() and monotonic_s() > deadline_s:
+                return False
         return True
 
     def begin(self, oldest: Positions, served: Positions) -> Positions:
@@ -277,22 +291,16 @@ class Worker:
 
     def finish(self) -> None:
         """Commit before partitions are given up, as `Handover` says; what cannot be is served by somebody else."""
-        deadline_s = monotonic_s() + FINISH_WITHIN_S
-        while not self.commit():
-            if monotonic_s() > deadline_s:
-                log.warning(
-                    "commit_given_up", reason="partitions are revoked", action="they are served again"
-                )
-                return
+        if not self.commit_all(FINISH_WITHIN_S):
+            log.warning("commit_given_up", reason="partitions are revoked", action="they are served again")
+            return
         self._goes_on = self._positions() if self.ready and not self._aligner.holds else None
 
     def close(self) -> None:
         """Finish: commit, leave the group, save the state."""
-        deadline_s = monotonic_s() + FINISH_WITHIN_S
         made_last = False
         try:
-            while not (made_last := self.commit()) and monotonic_s() < deadline_s:
-                pass
+            made_last = self.commit_all(FINISH_WITHIN_S)
         finally:
             positions = self._positions()
             self._ends.sink.close()
@@ -310,7 +318,8 @@ class Worker:
                 self._checkpoints.look(wait=True)
 
     def _go_on_committing(self, timer: _Timer) -> None:
-        """Try again what was not made last in its turn; read nothing meanwhile."""
+        """Wait for a commit that takes long; read nothing meanwhile."""
+        self._metrics.commits_waiting.inc()
         self._ends.source.wait(RETRY_AFTER_S)
         if self._ends.source.generation != self._generation:
             self._start_over()
@@ -319,11 +328,13 @@ class Worker:
         if self._progress.due:
             self._look()
 
+    def _commit_is_due(self, now_s: float) -> bool:
+        return now_s >= self._commit_due_s or self._served_rows >= COMMIT_ROWS_MAX
+
     @property
     def _savable(self) -> bool:
-        """Tell whether the state holds exactly what lies before some positions, and all of that is made last."""
-        committed = not self._uncommitted and self._committing is None
-        return committed and self._labels_known and not self._aligner.holds and bool(self._done)
+        """Tell whether the state holds exactly what lies before some positions."""
+        return self._labels_known and not self._aligner.holds and bool(self._done)
 
     def _positions(self) -> Positions:
         """Return the next offset of each partition that the state does not hold."""
@@ -335,7 +346,7 @@ class Worker:
         if self._checkpoints is None:
             return
         self._checkpoints.look()
-        if self._checkpoints.due and self._savable:
+        if self._checkpoints.due and self._savable and self.commit_all(0.0):
             self._start_snapshot(self._checkpoints, self._positions())
             timer.lap("snapshot")
 
@@ -428,7 +439,7 @@ class Worker:
         self._uncommitted |= any(o > emit_from.get(p, 0) for p, o in self._done.items())
         self._served_rows += len(messages)
         if too_many := self._dead_letter_limit.passed(len(batch), rejected):
-            self.commit()
+            self.commit_all(FINISH_WITHIN_S)
             raise too_many
 
     def _serve(self, batch: TransactionBatch, messages: Sequence[Any], timer: _Timer) -> None:

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -58,6 +59,13 @@ class ConsumeAll(Protocol):
     """`consume_all_from` on the session's broker."""
 
     def __call__(self, topic: str, timeout_s: float = 30.0, count: int | None = None) -> list[Message]: ...
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of this folder in one process: they share a broker."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("kafka"))
 
 
 def pytest_runtest_setup() -> None:

@@ -83,11 +83,33 @@ class BrokenSink(MemorySink):
         super().__init__()
         self.commits, self.fails = 0, fails
 
-    def commit(self, positions: Positions) -> bool:
+    def commit(self, positions: Positions, timeout_s: float) -> bool:
         self.commits += 1
         if self.commits == self.fails:
             raise BusError("7 messages were not delivered; the first: fraud.decisions: too large")
-        return super().commit(positions)
+        return super().commit(positions, timeout_s)
+
+
+class SlowSink(MemorySink):
+    """A sink whose every commit takes some looks, and which then holds what was sent before it began."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks, self.left = looks, looks
+        self.committed: list[
+            tuple[Positions, int]
+        ] = []  # with how many decisions had been sent when it began
+        self._sent = 0
+
+    def commit(self, positions: Positions, timeout_s: float) -> bool:
+        if self.left == self.looks:
+            self._sent = len(self.sent.get("fraud.decisions", []))
+        self.left -= 1
+        if self.left >= 0:
+            return False
+        self.left = self.looks
+        self.committed.append((dict(positions), self._sent))
+        return super().commit(positions, timeout_s)
 
 
 class MovingSource(MemorySource):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow.parquet as pq
 import pytest
 
 from fraudstream.bus.memory import MemoryMessage, MemoryReader, MemorySource
-from fraudstream.clock import iso
+from fraudstream.clock import iso, monotonic_s
 from fraudstream.errors import BusError, DeadLetterLimitError
 from fraudstream.training.replay import ReplayPlan
 from fraudstream.training.run import replay_files
@@ -20,6 +21,7 @@ from tests.stream.running import (
     BrokenSink,
     MovingSource,
     Running,
+    SlowSink,
     as_messages,
     ce_id,
     contents,
@@ -213,6 +215,36 @@ def test_offsets_committed_are_those_processed_in_every_partition(tiny_world: Ti
     run.to_the_end()
     assert run.source.committed == {0: 167, 1: 167, 2: 166}
     assert len(run.sent("decisions")) == 500
+
+
+def test_the_next_rows_are_decided_while_a_commit_goes_on_and_are_not_in_it(tiny_world: TinyWorld) -> None:
+    patient: dict[str, Any] = {"worker__batch_rows_max": 100, "worker__commit_interval_ms": 60_000}
+    sink = SlowSink(looks=3)
+    run = start(tiny_world, as_messages(tiny_world.rows[:500]), sink, **patient)
+    run.worker.step()
+    assert not run.worker.commit(0.0)
+    read = [run.worker.step() for _ in range(3)]
+    assert read == [100, 100, 100]
+    assert sink.committed == [({0: 100}, 100)]
+    assert run.worker.commit_all(60.0)
+    assert sink.committed == [({0: 100}, 100), ({0: 400}, 400)]
+
+
+def test_nothing_is_read_on_when_the_next_commit_is_due_before_the_last_is_through(
+    tiny_world: TinyWorld,
+) -> None:
+    sink = SlowSink(looks=7)
+    messages = as_messages(tiny_world.rows[:300])
+    run = start(tiny_world, messages, sink, worker__batch_rows_max=100, worker__commit_interval_ms=1)
+    run.worker.step()
+    while not run.worker._commit_is_due(monotonic_s()):
+        pass
+    read = []
+    while not sink.committed:
+        read.append(run.worker.step())
+    assert read[:2] == [0, 0]
+    assert sink.committed == [({0: 100}, 100)]
+    assert run.worker.step() == 100
 
 
 def test_nothing_is_committed_when_what_was_sent_is_not_acknowledged(tiny_world: TinyWorld) -> None:
