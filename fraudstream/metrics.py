@@ -43,7 +43,6 @@ class WorkerMetrics:
         self.batch_rows = Histogram("fraudstream_batch_rows", "Rows a batch", buckets=_ROWS, registry=r)
         # Time spent in each stage of the loop.
         self.stage_seconds = Counter("fraudstream_stage_seconds", "Time by stage", ["stage"], registry=r)
-        self.stages = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
         # From the first message of a batch in hand to the last of its decisions handed to the producer.
         self.batch_seconds = Histogram(
             "fraudstream_batch_seconds", "Time a batch takes", buckets=_SECONDS, registry=r

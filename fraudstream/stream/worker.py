@@ -8,12 +8,13 @@ read again silently up to what was served.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import structlog
+from prometheus_client import Counter
 
 from fraudstream.batch import TransactionBatch
 from fraudstream.bus.base import LabelSource, Positions, Sink, Source
@@ -21,7 +22,7 @@ from fraudstream.clock import monotonic_s, now_ms
 from fraudstream.decode import Decoder
 from fraudstream.errors import BusError
 from fraudstream.features import FeatureEngine, new_engine, partial_features
-from fraudstream.metrics import WorkerMetrics
+from fraudstream.metrics import STAGES, WorkerMetrics
 from fraudstream.scoring import Pipeline
 from fraudstream.scoring.explain import Explainer
 from fraudstream.settings import Settings
@@ -55,12 +56,12 @@ BACKLOG_ROWS = 8  # a few offsets may hold no message (a transaction's end): no 
 class _Timer:
     """Adds the time since its last call to a stage."""
 
-    metrics: WorkerMetrics
+    stages: Mapping[str, Counter]
     last_s: float = field(default_factory=monotonic_s)
 
     def lap(self, stage: str) -> None:
         now = monotonic_s()
-        self.metrics.stages[stage].inc(now - self.last_s)
+        self.stages[stage].inc(now - self.last_s)
         self.last_s = now
 
 
@@ -105,6 +106,7 @@ class Worker:
         self._warmed = warmed
         self._ends = ends
         self._metrics = metrics
+        self._stages = {stage: metrics.stage_seconds.labels(stage) for stage in STAGES}
         self._run_of = run_of
         self._checkpoints = checkpoints
         waiting = checkpoints.empty_engine() if checkpoints is not None else None
@@ -203,7 +205,7 @@ class Worker:
             BusError: something was not delivered or not committed; nothing of it is lost.
             DeadLetterLimitError: too many of the last messages were bad.
         """
-        timer = _Timer(self._metrics)
+        timer = _Timer(self._stages)
         worker = self._settings.worker
         if self._committing is not None:
             overdue = self._commit_is_due(timer.last_s)
