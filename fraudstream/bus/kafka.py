@@ -10,7 +10,7 @@ committed offset is marked as served before (`emit_from`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -22,13 +22,14 @@ from confluent_kafka import (
 )
 
 from fraudstream.bus.base import Handover, Positions
-from fraudstream.clock import Seldom
+from fraudstream.clock import Seldom, monotonic_s, pause
 from fraudstream.errors import BusError, FencedError
 from fraudstream.settings import KafkaConfig, Settings
 
 log = structlog.get_logger("kafka")
 
 REQUEST_TIMEOUT_S = 10.0
+ASK_AGAIN_S = 0.1
 FLUSH_TIMEOUT_S = 60.0
 MESSAGE_BYTES_MAX = 8_000_000
 CLOSE_AFTER_S = 0.2
@@ -237,9 +238,9 @@ class KafkaSource:
         self.generation += 1
         self.emit_from = {}
         oldest: Positions = {}
-        answered = consumer.committed(everything, timeout=REQUEST_TIMEOUT_S)
+        answered = _patiently(consumer.committed, everything)
         for part, committed in zip(everything, answered, strict=True):
-            low, high = consumer.get_watermark_offsets(part, timeout=REQUEST_TIMEOUT_S)
+            low, high = _patiently(consumer.get_watermark_offsets, part)
             oldest[part.partition], self._high[part.partition] = low, high
             self.emit_from[part.partition] = self._served(committed, low, high)
         self.begin_from = dict(oldest)
@@ -288,6 +289,18 @@ class KafkaSource:
         consumer.incremental_unassign(partitions)
         if self.emit_from:
             self._assigned(consumer, [])  # the others are read anew: the state holds rows of those that went
+
+
+def _patiently(ask: Callable[..., Any], what: Any) -> Any:
+    """Ask a broker, again for a while where it cannot answer yet: a leader is elected, a topic has just been made."""
+    deadline_s = monotonic_s() + REQUEST_TIMEOUT_S
+    while True:
+        try:
+            return ask(what, timeout=REQUEST_TIMEOUT_S)
+        except KafkaException:
+            if monotonic_s() > deadline_s:
+                raise
+            pause(ASK_AGAIN_S)
 
 
 class KafkaReader:

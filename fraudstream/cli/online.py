@@ -43,8 +43,8 @@ def worker(
         config, brokers, model__version=model, worker__warm=warm, worker__web_port=web_port
     )
     catalog = build_catalog(settings.features, settings.event)
-    load_model(settings, catalog, settings.model.version)  # what is wrong is said at once
-    sys.exit(run_app(create_app(settings, functools.partial(build_worker, settings)), settings))
+    parts = load_model(settings, catalog, settings.model.version)  # here: what is wrong is said at once
+    sys.exit(run_app(create_app(settings, functools.partial(build_worker, settings, parts)), settings))
 
 
 @_alerts.command("tail")

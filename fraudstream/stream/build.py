@@ -22,11 +22,11 @@ from fraudstream.features import Catalog, FeatureEngine, build_catalog, new_engi
 from fraudstream.features.labels import KnownLabel
 from fraudstream.metrics import STAGES, WorkerMetrics
 from fraudstream.registry import CHALLENGER, CHAMPION
-from fraudstream.scoring import Model, Pipeline, build_policy
+from fraudstream.scoring import Model, ModelParts, Pipeline, build_policy
 from fraudstream.scoring.fingerprint import fingerprints
 from fraudstream.settings import Settings
 from fraudstream.stream.checkpoints import Checkpoints
-from fraudstream.stream.models import ModelWatch, load_model
+from fraudstream.stream.models import ModelWatch
 from fraudstream.stream.serve import absorb
 from fraudstream.stream.worker import Ends, Worker
 
@@ -63,11 +63,16 @@ def warmed_engine(settings: Settings, catalog: Catalog) -> FeatureEngine:
     return engine
 
 
-def build_worker(settings: Settings, metrics: WorkerMetrics, stop: Callable[[], bool]) -> Worker | None:
-    """Return a worker on Kafka that is ready to step; None when stopped before."""
+def build_worker(
+    settings: Settings, parts: ModelParts, metrics: WorkerMetrics, stop: Callable[[], bool]
+) -> Worker | None:
+    """Return a worker on Kafka that is ready to step; None when stopped before.
+
+    Args:
+        parts: the model, as `load_model` gave it.
+    """
     catalog = build_catalog(settings.features, settings.event)
     policy = build_policy(settings)
-    parts = load_model(settings, catalog, settings.model.version)
     model = Model(parts, catalog)
     for stage in STAGES:
         metrics.stage_seconds.labels(stage).inc(0)

@@ -350,9 +350,10 @@ def test_partitions_lost_before_their_commit_are_decided_again_with_the_same_ids
 
     sent = [(ce_id(m), contents(m)) for m in run.sent("decisions")]
     assert len(sent) == len(tiny_world.rows) + 400 - committed.get(0, 0)
-    assert dict(sent) == uninterrupted.by_id()
+    expected = uninterrupted.by_id()
+    assert dict(sent) == expected
     assert [d.sequence for d in run.decisions()] == [*range(400), *range(len(sent) - 400)]
-    assert all(uninterrupted.by_id()[key] == said for key, said in sent)
+    assert all(expected[key] == said for key, said in sent)
 
 
 def test_the_worker_stops_before_a_topic_drains_into_the_dead_letters(tiny_world: TinyWorld) -> None:
