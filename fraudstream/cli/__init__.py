@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from fraudstream.cli import audit, dlq, explain, features, inspect, offline, online
+from fraudstream.cli import audit, dlq, evaluate, explain, features, inspect, offline, online
 from fraudstream.errors import FraudstreamError
 from fraudstream.logs import configure_logs
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 inspect.register(app)
 features.register(app)
 offline.register(app)
+evaluate.register(app)
 online.register(app)
 audit.register(app)
 explain.register(app)

@@ -12,7 +12,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fraudstream.errors import ModelError
-from fraudstream.registry.bundle import DESCRIPTION, VERSION, BundleFile, read_bundle
+from fraudstream.registry.bundle import DESCRIPTION, VERSION, Bundle, BundleFile, read_bundle
 from fraudstream.registry.files import ALIASES_BYTES_MAX, read_plain
 from fraudstream.registry.signing import SIGNATURE, Trust, sign
 from fraudstream.registry.verify import BundleReport, Child, load_bundle, run_child, verify_bundle
@@ -113,9 +113,16 @@ class Registry:
         Raises:
             ModelError: as `read`.
         """
-        if (Path(model) / DESCRIPTION).is_file() or os.sep in model:
-            return read_bundle(Path(model), self.trust, self.name).parts
-        return self.read(model)[1]
+        return self.bundle(model).parts
+
+    def bundle(self, model: str) -> Bundle:
+        """Read all of what `find` finds.
+
+        Raises:
+            ModelError: as `read`.
+        """
+        by_path = (Path(model) / DESCRIPTION).is_file() or os.sep in model
+        return read_bundle(Path(model) if by_path else self.path_of(model), self.trust, self.name)
 
     def load(self, version: str) -> ModelParts:
         """Read a version (or alias) that a child process has loaded, for a process that must not die of it.

@@ -28,12 +28,18 @@ Rows = npt.NDArray[np.bool_]
 
 
 def expected_loss(batch: TransactionBatch, probability: Float64, event: EventType) -> Float64:
-    """Return probability times amount in major units, [n]: one product of doubles, as an alert shows both.
-
-    The amount is its minor units through 10**digits, correctly rounded, in the currency of the transaction.
-    """
-    loss: Float64 = probability * (batch.measures[event.amount] / 10 ** event.fields[event.amount].digits)
+    """Return probability times amount in major units, [n]: one product of doubles, as an alert shows both."""
+    loss: Float64 = probability * amounts(batch, event)
     return loss
+
+
+def amounts(batch: TransactionBatch, event: EventType) -> Float64:
+    """Return the amounts in major units, [n], each in the currency of its transaction.
+
+    One is its minor units through 10**digits, correctly rounded.
+    """
+    major: Float64 = batch.measures[event.amount] / 10 ** event.fields[event.amount].digits
+    return major
 
 
 @dataclass(frozen=True, slots=True)

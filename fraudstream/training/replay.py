@@ -23,7 +23,7 @@ from fraudstream.features import FeatureEngine, Observed
 from fraudstream.features.engine import FLAG_REPEATED
 from fraudstream.features.repeats import Recognised
 from fraudstream.scoring import Model, Pipeline, Scored
-from fraudstream.scoring.decide import expected_loss
+from fraudstream.scoring.decide import amounts, expected_loss
 from fraudstream.settings import BEFORE_ALL_MS
 
 Advance = Callable[[str, int, int | None], None]  # what, how many more, of how many
@@ -206,7 +206,7 @@ def _said(challenger: Model, scored: Scored, pipeline: Pipeline) -> list[pa.Arra
     said = pipeline.scored_by(challenger, scored.batch, Observed(scored.X, scored.flag_bits))
     recalled = np.isnan(scored.raw)
     outcomes = np.array(pipeline.policy.names)[said.decided]
-    return [pa.array(column, mask=recalled) for column in (said.probability, said.points, outcomes)]
+    return [pa.array(column, mask=recalled) for column in (said.probability, said.points, outcomes, said.raw)]
 
 
 def _schema(pipeline: Pipeline, with_features: bool, challenged: bool) -> pa.Schema:
@@ -220,6 +220,7 @@ def _schema(pipeline: Pipeline, with_features: bool, challenged: bool) -> pa.Sch
         ("repeated", pa.bool_()),
         ("rule", pa.string()),
         ("expected_loss", pa.float64()),
+        ("amount", pa.float64()),
         *((name, pa.string()) for name in entity_columns(pipeline.policy.event)),
     ]
     if challenged:
@@ -227,6 +228,7 @@ def _schema(pipeline: Pipeline, with_features: bool, challenged: bool) -> pa.Sch
             ("challenger_score", pa.float64()),
             ("challenger_risk_points", pa.int64()),
             ("challenger_outcome", pa.string()),
+            ("challenger_raw_score", pa.float64()),
         ]
     if with_features:
         taken = {name for name, _ in columns}
@@ -252,6 +254,7 @@ def _table(
         _repeated(scored)[rows],
         [rules[i] for i in decided],
         expected_loss(scored.batch, scored.probability, policy.event)[rows],
+        amounts(scored.batch, policy.event)[rows],
         *([scored.batch.texts[field][row] for row in rows.tolist()] for field in entities),
         *(column.take(pa.array(rows)) for column in said),
         *scored.X[rows].T,

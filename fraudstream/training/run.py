@@ -44,7 +44,7 @@ def train_from_files(
     engine = new_engine(settings, catalog)
     registry = Registry.of(settings.model)
     if as_of_ms is None:
-        as_of_ms = min(now_ms(), _newest_transaction(transactions, catalog) + settings.labels.maturity_ms)
+        as_of_ms = min(now_ms(), newest_transaction(transactions, catalog) + settings.labels.maturity_ms)
     windows = Windows.before(as_of_ms, settings.labels.maturity_ms, settings.training)
     known = read_labels(labels).as_of(as_of_ms)
     data = dataset_as_of(transactions, known, engine, (windows.train, windows.end), advance)
@@ -106,7 +106,12 @@ def replay_files(settings: Settings, plan: ReplayPlan, advance: Advance) -> dict
     }
 
 
-def _newest_transaction(path: Path, catalog: Catalog) -> int:
+def newest_transaction(path: Path, catalog: Catalog) -> int:
+    """Return the newest event time of the files, in Unix ms.
+
+    Raises:
+        ConfigError: they hold no transaction.
+    """
     decoder = Decoder(catalog.event, set())
     newest = [int(batch.time_ms.max()) for batch, _ in read_transactions(path, decoder) if len(batch)]
     if not newest:

@@ -19,6 +19,7 @@ from fraudstream.clock import iso
 from fraudstream.errors import ModelError
 from fraudstream.features import Catalog
 from fraudstream.registry.bundle import Golden
+from fraudstream.scoring.drift import reference_of
 from fraudstream.scoring.model import POINTS_FPR, Knots, ModelParts, highest_of, points_knots
 from fraudstream.scoring.promises import wilson
 from fraudstream.scoring.quality import quality
@@ -29,6 +30,7 @@ from fraudstream.training.replay import Advance
 DAY_MS = 86_400_000
 FRAUDS_MIN = 10
 GOLDEN_ROWS = 256
+REFERENCE = "reference.json"
 STOP_AFTER_ROUNDS = 30
 
 
@@ -103,7 +105,9 @@ def train(
         "thresholds": _thresholds(parts.points, raw[~validation.fraud]),
         "parameters": _parameters(settings),
     }
-    return Trained(parts, about, metrics, golden, _report(booster, parts, metrics, about))
+    report = _report(booster, parts, metrics, about)
+    report[REFERENCE] = json.dumps(reference_of(training.X, catalog.names))
+    return Trained(parts, about, metrics, golden, report)
 
 
 def _check(name: str, part: Dataset, windows: Windows) -> None:

@@ -1,0 +1,238 @@
+"""Evaluation as a person starts it: settings and paths in, everything that a report tells out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fraudstream.bus.files import data_files, read_labels, read_table
+from fraudstream.clock import iso, now_ms
+from fraudstream.errors import ConfigError
+from fraudstream.event import parse_instant_ms
+from fraudstream.features import build_catalog, new_engine
+from fraudstream.registry import Registry
+from fraudstream.registry.bundle import Bundle
+from fraudstream.registry.files import REPORT
+from fraudstream.scoring import Model, Pipeline, build_policy
+from fraudstream.settings import Settings
+from fraudstream.training.evaluate import Drawing, evaluation_of
+from fraudstream.training.evidence import Evidence, Panel, Question, Said, gather, known_of
+from fraudstream.training.replay import ENTITY_COLUMN, Advance, entity_columns
+from fraudstream.training.run import newest_transaction
+from fraudstream.training.segments import codes_of
+from fraudstream.training.train import REFERENCE
+
+TOP_FEATURES = 25
+FOREVER_MS = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of `fraudstream evaluate`.
+
+    Attributes:
+        models: versions, aliases or folders; the first is compared with the others.
+        from_ms: None: where the windows end that the models were made with.
+        as_of_ms: nothing known later is used; None: now, or when the newest transaction is mature, if that was
+            earlier.
+        segments: fields and filters.
+        cards_a_day: k of card precision@k.
+        resamples: sets that the bootstrap draws.
+    """
+
+    labels: Path
+    transactions: Path | None = None
+    scored: Path | None = None
+    models: Sequence[str] = ("champion",)
+    from_ms: int | None = None
+    to_ms: int | None = None
+    as_of_ms: int | None = None
+    segments: Sequence[str] = ()
+    cards_a_day: int = 100
+    resamples: int = 200
+    baselines: bool = True
+
+
+def evaluate_files(settings: Settings, request: Request, advance: Advance) -> dict[str, Any]:
+    """Judge models on transactions, or a replay's scores, by the labels.
+
+    Raises:
+        ConfigError: nothing can be judged; says why.
+        ModelError: a model cannot be used.
+    """
+    if request.scored is not None:
+        evidence, as_of_ms = _of_scored(settings, request.scored, request)
+        cards: dict[str, Any] = {}
+    else:
+        bundles = read_bundles(Registry.of(settings.model), request.models)
+        evidence, as_of_ms = evidence_of(settings, bundles, request, advance)
+        cards = {name: model_card(bundle) for name, bundle in bundles.items()}
+    drawing = Drawing(settings.event.key, request.resamples, settings.training.seed)
+    found = evaluation_of(evidence, drawing, request.cards_a_day, advance)
+    about = {
+        "as_of": iso(as_of_ms),
+        "from": iso(int(evidence.time_ms.min())),
+        "to": iso(int(evidence.time_ms.max())),
+        "maturity": settings.labels.maturity,
+        "clusters": drawing.key,
+        "resamples": drawing.count,
+        "seed": drawing.seed,
+    }
+    in_sample = [
+        n for n, c in cards.items() if parse_instant_ms(c["made_with_until"]) > evidence.time_ms.min()
+    ]
+    return about | found | {"cards": cards, "in_sample": in_sample}
+
+
+def read_bundles(registry: Registry, models: Sequence[str]) -> dict[str, Bundle]:
+    """Return the bundles of versions, aliases or folders, by the name of the model; one named twice once."""
+    found = {}
+    for model in models:
+        bundle = registry.bundle(model)
+        found[bundle.parts.version] = bundle
+    return found
+
+
+def evidence_of(
+    settings: Settings, bundles: dict[str, Bundle], request: Request, advance: Advance
+) -> tuple[Evidence, int]:
+    """Return what the models say of the transactions, and the instant that they are judged at."""
+    assert request.transactions is not None
+    catalog = build_catalog(settings.features, settings.event)
+    models = {name: Model(bundle.parts, catalog) for name, bundle in bundles.items()}
+    pipeline = Pipeline(new_engine(settings, catalog), next(iter(models.values())), build_policy(settings))
+    maturity_ms = settings.labels.maturity_ms
+    as_of_ms = request.as_of_ms
+    if as_of_ms is None:
+        as_of_ms = min(now_ms(), newest_transaction(request.transactions, catalog) + maturity_ms)
+    from_ms = request.from_ms
+    if from_ms is None:
+        from_ms = max(made_until_ms(bundle) for bundle in bundles.values())
+    question = Question(
+        from_ms=from_ms,
+        to_ms=FOREVER_MS if request.to_ms is None else request.to_ms,
+        as_of_ms=as_of_ms,
+        maturity_ms=maturity_ms,
+        segments=request.segments,
+        baselines=request.baselines,
+    )
+    references = {name: reference_in(bundle) for name, bundle in bundles.items()}
+    panel = Panel(pipeline, models, {name: known for name, known in references.items() if known})
+    return gather(request.transactions, read_labels(request.labels), panel, question, advance), as_of_ms
+
+
+def reference_in(bundle: Bundle) -> dict[str, Any]:
+    """Return what a bundle holds of its training window's features; empty: it was made without."""
+    text = bundle.files.get(f"{REPORT}/{REFERENCE}")
+    found: dict[str, Any] = json.loads(text) if text is not None else {}
+    return found
+
+
+def made_until_ms(bundle: Bundle) -> int:
+    """Return the end of the last window that a model was made with, training or validation."""
+    return parse_instant_ms(bundle.described.training["windows"]["end"])
+
+
+def model_card(bundle: Bundle) -> dict[str, Any]:
+    """Return what a person asks of a model: what it is made of, what it is for, and where its limits are."""
+    training, parts = bundle.described.training, bundle.parts
+    return {
+        "model": parts.version,
+        "created_at": bundle.described.created_at,
+        "trained_as_of": training.get("as_of"),
+        "made_with_until": iso(made_until_ms(bundle)),
+        "windows": training["windows"],
+        "rows": training.get("rows"),
+        "frauds": training.get("frauds"),
+        "trees": training.get("trees"),
+        "parameters": training.get("parameters"),
+        "validation": bundle.described.metrics,
+        "features": len(parts.feature_names),
+        "top_features": top_features(bundle),
+        "intended_use": "Ranks transactions of the event type it was trained on by their risk of fraud, for review "
+        "or decline by the declared outcomes, with a person who can be asked. It is no proof of fraud by anybody.",
+        "limits": [
+            "A transaction that nobody reported counts as legitimate: fraud that stays unknown is learned as such.",
+            "Kinds of fraud that began after the training window are unknown to it.",
+            "Who is declined is never known to be legitimate: outcomes change the labels that come after them.",
+        ],
+    }
+
+
+def top_features(bundle: Bundle) -> list[dict[str, Any]]:
+    """Return the features by their share of the trees' gain, the largest first."""
+    gains = lgb.Booster(model_str=bundle.parts.booster_text).feature_importance("gain")
+    total = float(gains.sum()) or 1.0
+    order = np.argsort(-gains, kind="stable")[:TOP_FEATURES]
+    return [{"feature": bundle.parts.feature_names[i], "share": float(gains[i] / total)} for i in order]
+
+
+def _of_scored(settings: Settings, scored: Path, request: Request) -> tuple[Evidence, int]:
+    """Return what a replay's file says, and the instant that it is judged at."""
+    present = set(pq.read_schema(data_files(scored)[0]).names)
+    columns = {
+        "transaction_id": pa.large_string(),
+        "event_time_ms": pa.int64(),
+        "raw_score": pa.float64(),
+        "score": pa.float64(),
+        "outcome": pa.string(),
+        "repeated": pa.bool_(),
+        "amount": pa.float64(),
+        **dict.fromkeys(entity_columns(settings.event), pa.large_string()),
+    }
+    if challenged := "challenger_raw_score" in present:
+        columns |= {f"challenger_{name}": columns[name] for name in ("raw_score", "score", "outcome")}
+    table = read_table(scored, columns)
+    repeated = int(table["repeated"].to_numpy().sum())
+    table = table.filter(pa.array(~table["repeated"].to_numpy()))
+    time_ms = table["event_time_ms"].to_numpy()
+    inside = (time_ms >= (request.from_ms or -FOREVER_MS)) & (time_ms < (request.to_ms or FOREVER_MS))
+    as_of_ms, maturity_ms = request.as_of_ms, settings.labels.maturity_ms
+    if as_of_ms is None:
+        as_of_ms = min(now_ms(), int(time_ms.max(initial=0)) + maturity_ms)
+    mature = inside & (time_ms <= as_of_ms - maturity_ms)
+    if not mature.any():
+        raise ConfigError(
+            f"{scored}: none of {int(inside.sum())} transactions is mature at {iso(as_of_ms)}; "
+            "give earlier ones, a later --as-of, or a shorter labels.maturity"
+        )
+    counts = {
+        "transactions": int(inside.sum()),
+        "repeated": repeated,
+        "newest_ms": int(time_ms[inside].max()),
+    }
+    table = table.filter(pa.array(mature))
+    fraud, labelled = known_of(table["transaction_id"], read_labels(request.labels).as_of(as_of_ms))
+    alerts = [outcome.name for outcome in settings.outcomes if outcome.alert]
+    said = {}
+    for name, prefix in (("champion", ""), ("challenger", "challenger_"))[: 1 + challenged]:
+        outcome = table[f"{prefix}outcome"].to_numpy(zero_copy_only=False)
+        raw, probability = (table[prefix + column].to_numpy() for column in ("raw_score", "score"))
+        said[name] = Said(raw, probability, np.isin(outcome, alerts))
+    amount = table["amount"].to_numpy()
+    if request.baselines:
+        said["amount"] = Said(np.nan_to_num(amount))
+    codes = {
+        column.removeprefix(ENTITY_COLUMN): codes_of(table[column])
+        for column in entity_columns(settings.event)
+    }
+    evidence = Evidence(
+        time_ms=table["event_time_ms"].to_numpy(),
+        fraud=fraud,
+        labelled=labelled,
+        amount=amount,
+        clusters={name: code for name, (code, _) in codes.items()},
+        entity_names={name: texts for name, (_, texts) in codes.items()},
+        said=said,
+        segments={},
+        counts=counts | {"mature": len(fraud), "labelled": int(labelled.sum()), "frauds": int(fraud.sum())},
+    )
+    return evidence, as_of_ms
