@@ -36,6 +36,8 @@ from fraudstream.training.replay import (
 )
 from fraudstream.training.segments import Segments, codes_of
 
+FOREVER_MS = 2**62  # an instant after every event time
+
 Flags = npt.NDArray[np.bool_]
 
 
@@ -158,10 +160,11 @@ def gather(
     for seen in observe_files(files, panel.pipeline.engine, gathering.wants, advance):
         gathering.see(seen)
     if not gathering.ids:
+        end = "" if question.to_ms >= FOREVER_MS else f" to {iso(question.to_ms)}"
+        window = f"from {iso(question.from_ms)}{end}"
         raise ConfigError(
-            f"{transactions}: none of {gathering.counts['transactions']} transactions between "
-            f"{iso(question.from_ms)} and {iso(question.to_ms)} is mature at {iso(question.as_of_ms)}; give a wider "
-            "window, a later --as-of, or a shorter labels.maturity"
+            f"{transactions}: none of {gathering.counts['transactions']} transactions {window} is mature at "
+            f"{iso(question.as_of_ms)}; give a wider window, a later --as-of, or a shorter labels.maturity"
         )
     return gathering.evidence(known)
 

@@ -24,14 +24,13 @@ from fraudstream.registry.files import REPORT
 from fraudstream.scoring import Model, Pipeline, build_policy
 from fraudstream.settings import Settings
 from fraudstream.training.evaluate import Drawing, evaluation_of
-from fraudstream.training.evidence import Evidence, Panel, Question, Said, gather, known_of
+from fraudstream.training.evidence import FOREVER_MS, Evidence, Panel, Question, Said, gather, known_of
 from fraudstream.training.replay import ENTITY_COLUMN, Advance, entity_columns
 from fraudstream.training.run import newest_transaction
 from fraudstream.training.segments import codes_of
 from fraudstream.training.train import REFERENCE
 
 TOP_FEATURES = 25
-FOREVER_MS = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +184,7 @@ def _of_scored(settings: Settings, scored: Path, request: Request) -> tuple[Evid
         "score": pa.float64(),
         "outcome": pa.string(),
         "repeated": pa.bool_(),
-        "amount": pa.float64(),
+        "amount_major": pa.float64(),
         **dict.fromkeys(entity_columns(settings.event), pa.large_string()),
     }
     if challenged := "challenger_raw_score" in present:
@@ -217,7 +216,7 @@ def _of_scored(settings: Settings, scored: Path, request: Request) -> tuple[Evid
         outcome = table[f"{prefix}outcome"].to_numpy(zero_copy_only=False)
         raw, probability = (table[prefix + column].to_numpy() for column in ("raw_score", "score"))
         said[name] = Said(raw, probability, np.isin(outcome, alerts))
-    amount = table["amount"].to_numpy()
+    amount = table["amount_major"].to_numpy()
     if request.baselines:
         said["amount"] = Said(np.nan_to_num(amount))
     codes = {

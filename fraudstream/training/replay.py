@@ -220,7 +220,7 @@ def _schema(pipeline: Pipeline, with_features: bool, challenged: bool) -> pa.Sch
         ("repeated", pa.bool_()),
         ("rule", pa.string()),
         ("expected_loss", pa.float64()),
-        ("amount", pa.float64()),
+        ("amount_major", pa.float64()),
         *((name, pa.string()) for name in entity_columns(pipeline.policy.event)),
     ]
     if challenged:

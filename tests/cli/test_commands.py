@@ -252,7 +252,7 @@ def test_a_replay_writes_a_row_a_transaction(tiny_world: TinyWorld, tmp_path: Pa
     table = pq.read_table(tmp_path / "plain.parquet")
     assert table.column_names == [
         "transaction_id", "event_time_ms", "score", "risk_points", "outcome", "raw_score", "repeated",
-            "rule", "expected_loss", "entity_card", "entity_merchant", "entity_device",
+            "rule", "expected_loss", "amount_major", "entity_card", "entity_merchant", "entity_device",
     ]  # fmt: skip
     assert not any(table["repeated"].to_pylist())
     assert table["transaction_id"].to_pylist() == [row["transaction_id"] for row in tiny_world.rows]

@@ -29,6 +29,7 @@ FILES = (
     "bundle.json.sha256",
     "calibrator.json",
     "golden.parquet",
+    "report/reference.json",
     "report/report.md",
 )
 ABOUT = {
@@ -84,6 +85,7 @@ def test_a_good_bundle_is_verified_with_all_its_golden_rows(tiny_world: TinyWorl
         "bundle.json.sha256": ["size"],
         "calibrator.json": ["size", "sha256", "form", "golden rows"],
         "golden.parquet": ["size", "sha256", "golden rows"],
+        "report/reference.json": ["size", "sha256"],
         "report/report.md": ["size", "sha256"],
     }
 

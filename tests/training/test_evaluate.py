@@ -68,7 +68,7 @@ def test_the_figures_are_those_of_plain_rows(
     for name, value in quality(fraud, np.array([row["raw_score"] for row in rows])).items():
         assert model["figures"][name]["value"] == pytest.approx(value)
         assert model["figures"][name]["low"] <= value <= model["figures"][name]["high"]
-    caught = [row["amount"] for row in rows if row["fraud"] and row["outcome"] != "approve"]
+    caught = [row["amount_major"] for row in rows if row["fraud"] and row["outcome"] != "approve"]
     assert model["outcomes"]["money_caught"] == pytest.approx(sum(caught))
     assert model["outcomes"]["false_positives"] == sum(
         not row["fraud"] and row["outcome"] != "approve" for row in rows
@@ -121,7 +121,7 @@ def test_what_was_known_later_changes_nothing(
 def test_without_a_later_mature_transaction_one_line_says_so(tiny_world: TinyWorld) -> None:
     request = Request(tiny_world.labels, tiny_world.transactions, as_of_ms=LIVE_MS)
     with pytest.raises(
-        ConfigError, match=r"none of \d+ transactions between .* is mature at .*labels\.maturity$"
+        ConfigError, match=r"none of \d+ transactions from .* is mature at .*labels\.maturity$"
     ):
         evaluate_files(tiny_world.settings, request, ignore)
     for segment, said in (("amount", "segment amount: has type"), ("nothing = 3", "is not a declared field")):
