@@ -26,6 +26,7 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+AGAINST = ("others_since_last", "others_since_first", "in_a_row", "time_since_other")
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt,
     ">=": operator.ge,
@@ -102,6 +103,10 @@ class Recomputation:
         everything = self._slices(feature, feature.window_ms)
         fulfilling = self._table.fulfilling(feature.where)
         seen = everything.of(fulfilling)
+        if feature.label and feature.of:
+            return self._of_known_amounts(feature, everything.of(fulfilling & self._table.fraud))
+        if feature.aggregate in AGAINST or (feature.label and feature.aggregate.startswith("time_since")):
+            return self._against_others(feature, everything, fulfilling)
         if feature.label:
             frauds = self._known_frauds(everything.of(fulfilling & self._table.fraud))
             return frauds.astype(float) if feature.aggregate == "count" else divided(frauds, everything.count)
@@ -117,6 +122,8 @@ class Recomputation:
                 return divided(seen.count * feature.baseline_ms, longer.count * feature.window_ms)
             case "time_since_last":
                 return self._since(np.where(seen.count > 0, seen.high - 1, -1), seen)
+            case "time_since_first":
+                return self._since(np.where(seen.count > 0, seen.low, -1), seen)
             case "hour_habit":
                 return divided(self._near_in_hour(seen), seen.count)
             case "distinct" | "share" | "same_count" | "time_since_same":
@@ -156,6 +163,11 @@ class Recomputation:
         n, inside = seen.count, values[seen.rows]
         if feature.aggregate in ("min", "max"):
             return divided(extremes(inside, seen, feature.aggregate), np.where(n > 0, scale, 0))
+        if feature.aggregate in ("median", "median_ratio"):
+            middle = twice_medians(inside, seen)
+            if feature.aggregate == "median":
+                return divided(middle, np.where(n > 0, 2 * scale, 0))
+            return divided(2 * values, np.where(n > 0, middle, 0))
         total = within(inside, seen)
         match feature.aggregate:
             case "sum":
@@ -196,6 +208,29 @@ class Recomputation:
         for hour in range(24):
             near += within(np.isin(inside, [(hour - 1) % 24, hour, (hour + 1) % 24]), seen) * (own == hour)
         return near
+
+    def _against_others(self, feature: Feature, window: Slices, fulfilling: Flags) -> Floats:
+        times, now_ms = self._table.time_ms[window.rows], self._table.time_ms
+        counting = fulfilling[window.rows] & (self._table.fraud[window.rows] | (not feature.label))
+        known_ms = self._table.known_at_ms[window.rows] if feature.label else np.zeros(len(times), np.int64)
+        found = np.full(len(now_ms), np.nan)
+        for row, (low, high) in enumerate(zip(window.low.tolist(), window.high.tolist(), strict=True)):
+            here = slice(low, high)
+            counts = counting[here] & (known_ms[here] <= now_ms[row])
+            found[row] = against(feature.aggregate, times[here], counts, int(now_ms[row]))
+        return found
+
+    def _of_known_amounts(self, feature: Feature, frauds: Slices) -> Floats:
+        values = self._table.numbers[feature.of[0]][frauds.rows]
+        scale = 10 ** self._table.event.fields[feature.of[0]].digits
+        known_ms, found = self._table.known_at_ms[frauds.rows], np.full(len(self._table.time_ms), np.nan)
+        for row in np.flatnonzero(frauds.count).tolist():
+            here = slice(frauds.low[row], frauds.high[row])
+            known = values[here][known_ms[here] <= self._table.time_ms[row]]
+            if len(known):
+                top = {"mean": known.sum, "min": known.min, "max": known.max}[feature.aggregate]()
+                found[row] = top / (scale * len(known) if feature.aggregate == "mean" else scale)
+        return found
 
     def _known_frauds(self, frauds: Slices) -> Ints:
         known_ms = self._table.known_at_ms[frauds.rows]
@@ -243,6 +278,33 @@ def extremes(values: Ints, seen: Slices, which: str) -> Ints:
     reduce = np.minimum if which == "min" else np.maximum
     found[filled] = reduce.reduceat(np.r_[values, 0], cuts)[::2]
     return found
+
+
+def twice_medians(values: Ints, seen: Slices) -> Ints:
+    """Return the sum of the two values in the middle of each slice; 0 where it is empty."""
+    found = np.zeros(len(seen.low), np.int64)
+    for row in np.flatnonzero(seen.count).tolist():
+        ordered = np.sort(values[seen.low[row] : seen.high[row]])
+        found[row] = ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]
+    return found
+
+
+def against(aggregate: str, times: Ints, counts: Flags, now_ms: int) -> float:
+    """Return what sets the rows of a window that count against its others."""
+    own, others = times[counts], times[~counts]
+    if aggregate == "in_a_row":
+        return float((own > others[-1]).sum() if len(others) else len(own))
+    chosen = others if aggregate == "time_since_other" else own
+    if not len(chosen):
+        return np.nan
+    match aggregate:
+        case "others_since_last":
+            return float((others > own[-1]).sum())
+        case "others_since_first":
+            return float((others >= own[0]).sum())
+        case "time_since_first":
+            return float(now_ms - own[0]) / 1000.0
+    return float(now_ms - chosen[-1]) / 1000.0
 
 
 def newest_of(values: list[int], low: int, high: int, wanted: int) -> int:

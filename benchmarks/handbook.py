@@ -1,6 +1,7 @@
 """The Fraud Detection Handbook's chapter 3 test week, through training, a live worker and a replay.
 
     python -m benchmarks.handbook --json
+    python -m benchmarks.handbook --prequential --json
     FRAUDSTREAM_TRAINING__DAYS=30 python -m benchmarks.handbook --json --week 2018-07-25 --files
 
 Prepares the Handbook's table with `examples/handbook/`, trains as of the first day of the week, starts a Kafka
@@ -21,10 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
-import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -45,15 +42,16 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.handbook_data import add_data_option, data_of
 from benchmarks.handbook_figures import BOOK, TEST_DAYS, Table, figures
+from benchmarks.handbook_prequential import prequential, table_of
 from benchmarks.machine import record, with_machine
+from benchmarks.product import EXAMPLES, command, environment_of, fraudstream, say
 from fraudstream.bus.kafka import client_config
 from fraudstream.event import parse_instant_ms
 from fraudstream.records import Alert, Decision
 from fraudstream.settings import Settings, load_settings
 from tests.kafka.broker import broker_from_environment
 
-ROOT = Path(__file__).resolve().parents[1]
-EXAMPLE = ROOT / "examples" / "handbook"
+EXAMPLE = EXAMPLES / "handbook"
 
 WEEK = "2018-08-08"  # the book's
 DAY_MS = 86_400_000
@@ -76,17 +74,23 @@ def main() -> None:
     options.add_argument(
         "--week", type=date.fromisoformat, default=WEEK, help="first day; default: the book's"
     )
+    options.add_argument(
+        "--prequential", action="store_true", help="chapters 5 to 7 instead: four weeks, a model for each"
+    )
     options.add_argument("--files", action="store_true", help="only train and replay: no Kafka, no worker")
-    options.add_argument("--record", action="store_true", help="append the row to results/handbook.jsonl")
+    options.add_argument("--record", action="store_true", help="append the row to results/")
     chosen = options.parse_args()
     data = data_of(chosen, "benchmarks.handbook")
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fraudstream-handbook-") as folder:
-        result = run(data, Path(folder), str(chosen.week), None if chosen.files else chosen.partitions)
+        if chosen.prequential:
+            result = prequential(data, Path(folder))
+        else:
+            result = run(data, Path(folder), str(chosen.week), None if chosen.files else chosen.partitions)
     result = with_machine(result)
     result["wall_s"] = round(time.monotonic() - began_s, 1)
     if chosen.record:
-        record("handbook", result)
+        record("handbook_prequential" if chosen.prequential else "handbook", result)
     for name, value in {} if chosen.json else result.items():
         print(f"{name:26} {value}")
     if chosen.json:
@@ -127,65 +131,15 @@ def run(data: Path, folder: Path, week: str, partitions: int | None) -> dict[str
     }
 
 
-def say(what: str) -> None:
-    """Tell a person what goes on."""
-    print(f"benchmark: {what} ...", file=sys.stderr, flush=True)
-
-
 def split(folder: Path, first_day: int) -> tuple[Table, pa.Table]:
     """Write the log before the week and that of the week as folders; return what was read, and the week."""
-    rows = pq.read_table(folder / "data" / "transactions")
-    labels = pq.read_table(folder / "data" / "labels")
-    day = rows["TX_TIME_SECONDS"].to_numpy() * 1000 // DAY_MS
+    table = table_of(folder / "data")
+    rows, day = pq.read_table(folder / "data" / "transactions"), table.day
     parts = {"0-warm": day < first_day, "1-live": (day >= first_day) & (day < first_day + TEST_DAYS)}
     for name, chosen in parts.items():
         (folder / "log" / name).mkdir(parents=True)
         pq.write_table(rows.filter(pa.array(chosen)), folder / "log" / name / "transactions.parquet")
-    ids = rows["TRANSACTION_ID"].cast(pa.string()).to_pylist()
-    assert ids == labels["transaction_id"].to_pylist(), "a label for each transaction, in their order"
-    _, customer = np.unique(rows["CUSTOMER_ID"].to_numpy(), return_inverse=True)
-    fraud = pc.equal(labels["label"], "fraud").to_numpy()
-    return Table(ids, day.astype(np.int64), customer, fraud), rows.filter(pa.array(parts["1-live"]))
-
-
-def environment_of(folder: Path, partitions: int) -> dict[str, str]:
-    """Return this process's environment with settings for a run of its own: registry, topics, group, port.
-
-    Of settings in the environment only those of `[training]` are kept.
-    """
-    own = re.compile(r"FRAUDSTREAM_(?!TRAINING__)\w+__")
-    kept = {name: value for name, value in os.environ.items() if not own.match(name)}
-    unique = f"handbook-{secrets.token_hex(4)}"
-    topics = ("transactions", "labels", "decisions", "alerts", "dlq", "features")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return {
-        **kept,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "FRAUDSTREAM_MODEL__REGISTRY": str(folder / "models"),
-        **{f"FRAUDSTREAM_TOPICS__{name.upper()}": f"{unique}.{name}" for name in topics},
-        "FRAUDSTREAM_TOPICS__PARTITIONS": str(partitions),
-        "FRAUDSTREAM_WORKER__GROUP": unique,
-        "FRAUDSTREAM_WORKER__WEB_PORT": str(port),
-        "FRAUDSTREAM_WORKER__WARM": str(folder / "log" / "0-warm"),
-    }
-
-
-def fraudstream(*arguments: str, environment: dict[str, str]) -> Any:
-    """Run one command of the product with the example's settings; return its JSON."""
-    config = str(EXAMPLE / "fraudstream.toml")
-    said = command(["-m", "fraudstream", *arguments, "-c", config, "--json"], environment)
-    return json.loads(said.splitlines()[-1])
-
-
-def command(arguments: list[str], environment: dict[str, str] | None = None) -> str:
-    """Run Python with these arguments; return its standard output, or end with the last line of its errors."""
-    ended = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment)
-    if ended.returncode != 0:
-        lines = ended.stderr.strip().splitlines() or ["it said nothing"]
-        raise SystemExit(f"benchmarks.handbook: {arguments[:3]}: {lines[-1]}")
-    return ended.stdout
+    return table, rows.filter(pa.array(parts["1-live"]))
 
 
 @contextmanager

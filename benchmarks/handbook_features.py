@@ -26,9 +26,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.features_recomputed import RawTable, Recomputation
-from benchmarks.handbook import EXAMPLE, command, say
 from benchmarks.handbook_data import add_data_option, data_of
 from benchmarks.machine import record, with_machine
+from benchmarks.product import EXAMPLES, command, say
 from fraudstream.bus.files import read_transactions
 from fraudstream.decode import Decoder
 from fraudstream.event import NUMERIC_TYPES, EventType
@@ -65,9 +65,9 @@ def main() -> None:
 def run(data: Path, folder: Path, rows: int | None) -> dict[str, Any]:
     """Do all of it in an empty folder and return the figures."""
     say(f"preparing {data.name}")
-    command([str(EXAMPLE / "prepare.py"), str(data), str(folder)])
+    command([str(EXAMPLES / "handbook" / "prepare.py"), str(data), str(folder)])
     settings = load_settings(
-        EXAMPLE / "fraudstream.toml", environment={}, overrides={"state.complete_from": "start"}
+        EXAMPLES / "handbook" / "fraudstream.toml", environment={}, overrides={"state.complete_from": "start"}
     )
     if rows is not None:
         for name in ("transactions", "labels"):

@@ -25,9 +25,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.handbook import EXAMPLE, command, environment_of, say
 from benchmarks.handbook_data import add_data_option, data_of
 from benchmarks.machine import record, with_machine
+from benchmarks.product import EXAMPLES, command, environment_of, say
 
 AS_OF = "2018-08-08"
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -60,8 +60,8 @@ def main() -> None:
 def handbook(data: Path, folder: Path) -> dict[str, Any]:
     """Return what came of the promises on the Handbook's weeks after training."""
     say(f"the Handbook: preparing {data.name}")
-    command([str(EXAMPLE / "prepare.py"), str(data), str(folder)])
-    run = Run(folder, ["-c", str(EXAMPLE / "fraudstream.toml")], AS_OF)
+    command([str(EXAMPLES / "handbook" / "prepare.py"), str(data), str(folder)])
+    run = Run(folder, ["-c", str(EXAMPLES / "handbook" / "fraudstream.toml")], AS_OF)
     return {"handbook": run.judged(folder / "labels")}
 
 

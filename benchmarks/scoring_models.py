@@ -17,8 +17,8 @@ import lightgbm
 import numpy as np
 
 from benchmarks.features_process import run_function
-from benchmarks.handbook import EXAMPLE, command
 from benchmarks.handbook_data import add_data_option, data_of
+from benchmarks.product import EXAMPLES, command
 from fraudstream.batch import Float64
 from fraudstream.bus.files import read_labels
 from fraudstream.features import build_catalog, new_engine
@@ -106,8 +106,8 @@ def of_world(folder: Path, seed: int) -> Dataset:
 
 def of_handbook(table: str, folder: Path) -> Dataset:
     """Return every transaction of the Handbook's table with its features."""
-    command([str(EXAMPLE / "prepare.py"), table, str(folder)])
-    return observed(folder, EXAMPLE / "fraudstream.toml", {})
+    command([str(EXAMPLES / "handbook" / "prepare.py"), table, str(folder)])
+    return observed(folder, EXAMPLES / "handbook" / "fraudstream.toml", {})
 
 
 def observed(folder: Path, config: Path | None, overrides: dict[str, Any]) -> Dataset:

@@ -143,7 +143,7 @@ ENTRY_MEANINGS = {
     "outcomes.where": "filter that the transaction itself must fulfil, in the language of features' `where`",
     "outcomes.alert": "whether it sends an alert",
 }
-EMPTY = {"count": "0", "sum": "0", "distinct": "0", "first_seen": "1", "same_count": "0"}
+EMPTY = {"count": "0", "sum": "0", "distinct": "0", "first_seen": "1", "same_count": "0", "in_a_row": "0"}
 DURATIONS = ("future_tolerance", "lateness", "repeat_horizon", "interval", "maturity", "grace")
 
 

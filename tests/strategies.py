@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fraudstream.batch import MISSING, TransactionBatch
 from fraudstream.event import FIXED_POINT_MAX, EventType, Field, check_event
 from fraudstream.features import Catalog, build_catalog, check_catalog
-from fraudstream.features.aggregates import AGGREGATES
+from fraudstream.features.aggregates import AGGREGATES, LABELLED
 from fraudstream.features.labels import KnownLabel
 from fraudstream.settings import FeatureGroup, StateSettings
 
@@ -221,7 +221,9 @@ def declarations(draw: st.DrawFn, entity: str, unit: str, flavour: Flavour) -> l
     lengths = draw(st.lists(st.sampled_from(fitting), min_size=1, max_size=3, unique=True))
     baseline = draw(st.sampled_from([length for length in WINDOWS if length > max(lengths)]))
     groups = []
-    fields = ("",) if flavour.label else ("", *MEASURES) if tile else ("", *MEASURES, *TEXTS)
+    fields = ("",) if flavour.label and tile else ("", *MEASURES)
+    if not (flavour.label or tile):
+        fields = (*fields, *TEXTS)
     for of in draw(st.lists(st.sampled_from(fields), min_size=1, unique=True)):
         names = aggregates_for(of, flavour, tile * UNITS_MS[unit])
         groups.append(
@@ -242,12 +244,11 @@ def declarations(draw: st.DrawFn, entity: str, unit: str, flavour: Flavour) -> l
 
 def aggregates_for(of: str, flavour: Flavour, tile_ms: int) -> list[str]:
     """Return the aggregates that can be declared over a field with these keys."""
-    if flavour.label:
-        return ["count", "rate"]
     kind = "measure" if of in MEASURES else "text" if of else ""
-    names = [name for name, aggregate in AGGREGATES.items() if aggregate.of == kind]
-    if not flavour.where:
-        names = [name for name in names if name != "rate"]
+    known = LABELLED if flavour.label else AGGREGATES
+    names = [name for name in known if AGGREGATES[name].of == kind]
+    if not (flavour.where or flavour.label):
+        names = [name for name in names if not AGGREGATES[name].compares]
     if tile_ms:
         names = [name for name in names if AGGREGATES[name].tiled]
         if UNITS_MS["h"] % tile_ms:

@@ -39,7 +39,7 @@ SHARD_BITS = np.uint64(58)  # the shard is the hash's top bits
 # `plan`: how many rows each table has, then the tables, each at its fixed place, so that a kernel finds an entry
 # with one load. (name, most rows, columns) of each:
 TABLES = (
-    ("windows", 64, 2), ("terms", 256, 10), ("slots", 1024, 2), ("text_terms", 64, 5), ("text_slots", 512, 2),
+    ("windows", 64, 2), ("terms", 256, 10), ("slots", 1024, 3), ("text_terms", 64, 5), ("text_slots", 512, 2),
     ("hour_slots", 64, 2), ("by_window", 64, 6), ("order", 2048, 1), ("ops", 2000, 11), ("measures", 64, 1),
     ("texts", 64, 2), ("shape", 16, 1),
 )  # fmt: skip
@@ -48,8 +48,8 @@ TABLES = (
 _PLACES = [
     len(TABLES) + sum(rows * columns for _, rows, columns in TABLES[:n]) for n in range(len(TABLES) + 1)
 ]
-# `scratch`: where ends, sums, texts and hours begin.
-E_ENDS, E_SUMS, E_TEXTS, E_HOURS = range(4)
+# `scratch`: where ends, sums, texts, hours and the values that a median is taken of begin.
+E_ENDS, E_SUMS, E_TEXTS, E_HOURS, E_VALUES = range(5)
 # `batch`: addresses, each matrix followed by its width.
 (B_TIME, B_VALUES, B_VALUES_WIDTH, B_KEYS, B_KEYS_WIDTH, B_BITS, B_X, B_X_WIDTH, B_FLAGS, B_STORED) = range(
     10
@@ -76,9 +76,9 @@ def plan_block(tables: Sequence[Int64]) -> Int64:
     return block
 
 
-def scratch_block(windows: int, slots: int, text_slots: int, hour_slots: int) -> Int64:
+def scratch_block(windows: int, slots: int, text_slots: int, hour_slots: int, values: int) -> Int64:
     """Return room for what one row reads: where each part begins, then the parts."""
-    sizes = [2 * windows, 6 * slots, 3 * text_slots, 2 * hour_slots]
+    sizes = [2 * windows, 7 * slots, 3 * text_slots, 2 * hour_slots, values]
     places = np.cumsum([len(sizes), *sizes])
     block = np.zeros(places[-1], np.int64)
     block[: len(sizes)] = places[:-1]
@@ -198,9 +198,16 @@ def number_of(plan, table):  # type: ignore[no-untyped-def]
 
 # Parts of the scratch, by window or slot and column.
 end_at, put_end = _in_scratch(E_ENDS, 2)
-sum_at, put_sum = _in_scratch(E_SUMS, 6)
+sum_at, put_sum = _in_scratch(E_SUMS, 7)
 text_sum, put_text_sum = _in_scratch(E_TEXTS, 3)
 hour_sum, put_hour_sum = _in_scratch(E_HOURS, 2)
+
+
+@compiled
+def values_at(scratch):  # type: ignore[no-untyped-def]
+    """Return the address of the room for the values that a median is taken of."""
+    return scratch + 8 * word(scratch, E_VALUES)
+
 
 # Columns of a batch, by row; of its labels, by number.
 batch_time, _, _ = _in_array(B_TIME, word, put_word)

@@ -28,6 +28,7 @@ class Aggregate:
         meaning: in words.
         nan: where there is no value, besides what holds for all (no such entity, too short a history).
         tiled: whether it can be kept in tiles (`resolution`).
+        compares: whether it sets the rows that fulfil a filter, or are fraud, against the others: it needs one.
     """
 
     code: int
@@ -36,6 +37,7 @@ class Aggregate:
     meaning: str
     nan: str = ""
     tiled: bool = True
+    compares: bool = False
 
 
 AGGREGATES: dict[str, Aggregate] = {
@@ -88,7 +90,7 @@ AGGREGATES: dict[str, Aggregate] = {
     "rate": Aggregate(
         14, "", "share",
         "share of the transactions of this {entity} {last} with {filter}",
-        "no transaction in the window"),
+        "no transaction in the window", compares=True),
     "same_count": Aggregate(
         15, "text", "transactions",
         "transactions of this {entity}{same} {last}",
@@ -97,12 +99,61 @@ AGGREGATES: dict[str, Aggregate] = {
         16, "text", "seconds",
         "time since the last transaction of this {entity}{same}, looking back {window}{from}",
         "none with the same {of} in the window; this transaction has no {of}", tiled=False),
+    "time_since_first": Aggregate(
+        17, "", "seconds",
+        "time since the first transaction of this {entity}{with}, looking back {window}{from}",
+        "no transaction in the window", tiled=False),
+    "others_since_last": Aggregate(
+        18, "", "transactions",
+        "transactions of this {entity} since its last one with {filter}, looking back {window}{from}",
+        "none with {filter} in the window", tiled=False, compares=True),
+    "others_since_first": Aggregate(
+        19, "", "transactions",
+        "transactions of this {entity} without {filter} since its first one with it, looking back {window}{from}",
+        "none with {filter} in the window", tiled=False, compares=True),
+    "in_a_row": Aggregate(
+        22, "", "transactions",
+        "how many of the last transactions of this {entity} in a row had {filter}, looking back {window}{from}",
+        tiled=False, compares=True),
+    "time_since_other": Aggregate(
+        23, "", "seconds",
+        "time since the last transaction of this {entity} without {filter}, looking back {window}{from}",
+        "none without {filter} in the window", tiled=False, compares=True),
+    "median": Aggregate(
+        20, "measure", "{of}",
+        "median {of} of this {entity}{with} {last}",
+        "no value in the window", tiled=False),
+    "median_ratio": Aggregate(
+        21, "measure", "times",
+        "{of} as a multiple of the median of this {entity}{with} {over}",
+        "this transaction has no {of}; no value in the window, or a median of 0", tiled=False),
 }  # fmt: skip
 
 # With `label = "fraud"`: meaning.
 LABELLED: dict[str, str] = {
     "count": "transactions of this {entity}{with} in {window}, as known {lag} later, that were fraud",
     "rate": "share of the transactions of this {entity} in {window}, as known {lag} later, that were fraud{had}",
+    "time_since_last": (
+        "time since the last transaction of this {entity}{with} in {window}, as known {lag} later, that was fraud"
+    ),
+    "time_since_first": (
+        "time since the first transaction of this {entity}{with} in {window}, as known {lag} later, that was fraud"
+    ),
+    "others_since_last": (
+        "transactions of this {entity}, not known as fraud {lag} later, since its last in {window} that was{had}"
+    ),
+    "others_since_first": (
+        "transactions of this {entity}, not known as fraud {lag} later, since its first in {window} that was{had}"
+    ),
+    "time_since_other": (
+        "time since the last transaction of this {entity} in {window}, as known {lag} later, that was no fraud{had}"
+    ),
+    "mean": "mean {of} of the transactions of this {entity}{with} in {window}, as known {lag} later, that were fraud",
+    "min": "smallest {of} of those of this {entity}{with} in {window}, as known {lag} later, that were fraud",
+    "max": "largest {of} of those of this {entity}{with} in {window}, as known {lag} later, that were fraud",
+    "in_a_row": (
+        "how many last transactions of this {entity} in {window} in a row were fraud{had}, as known {lag} later"
+    ),
 }
 
 EVENT_AGGREGATES: dict[str, tuple[str, str]] = {

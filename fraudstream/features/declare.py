@@ -176,11 +176,9 @@ def _of_field(declared: _Declared, aggregate: str, spec: Aggregate) -> str:
 def _check_aggregate(declared: _Declared, aggregate: str, window: str) -> None:
     key, group = declared.key, declared.group
     if group.label and aggregate not in LABELLED:
-        raise ConfigError(
-            f'{key}.label = "{group.label}": goes with {" and ".join(LABELLED)}, not {aggregate}'
-        )
-    if aggregate == "rate" and not (group.where or group.label):
-        raise ConfigError(f'{key}.where: missing; "rate" needs a where or label = "fraud"')
+        raise ConfigError(f'{key}.label = "{group.label}": goes with {", ".join(LABELLED)}, not {aggregate}')
+    if AGGREGATES[aggregate].compares and not (group.where or group.label):
+        raise ConfigError(f'{key}.where: missing; "{aggregate}" needs a where or label = "fraud"')
     if aggregate == "velocity":
         _check_baseline(key, group, window)
     if group.resolution:
@@ -199,6 +197,8 @@ def _check_resolution(declared: _Declared, aggregate: str, window: str) -> None:
     if not AGGREGATES[aggregate].tiled:
         tiled = ", ".join(name for name, spec in AGGREGATES.items() if spec.tiled)
         raise ConfigError(f"{said}: goes with {tiled}, not {aggregate}")
+    if declared.group.label and AGGREGATES[aggregate].of:
+        raise ConfigError(f"{said}: of what is known as fraud, tiles hold count and rate, not {aggregate}")
     if declared.resolution_ms > parse_duration_ms(window, declared.key):
         raise ConfigError(f"{said}: is longer than the window {window}")
     if aggregate == "hour_habit" and _HOUR_MS % declared.resolution_ms:

@@ -44,11 +44,11 @@ from fraudstream.features.memory import word
 from fraudstream.features.plan import (
     BLOCK_ROWS,
     P_ACC,
+    P_BITS,
     P_BLOCKS,
     P_DISTINCT,
     P_EXTREMES,
     P_HOURS,
-    P_LAST,
     P_MAPS,
     P_MASK,
     P_RESOLUTION_MS,
@@ -110,7 +110,7 @@ def build(store, plan, slot):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _block_at(plan, index, capacity, column):  # type: ignore[no-untyped-def]
+def block_at(plan, index, capacity, column):  # type: ignore[no-untyped-def]
     """Return the first word of one column of the blocks.
 
     Args:
@@ -124,7 +124,7 @@ def _block_at(plan, index, capacity, column):  # type: ignore[no-untyped-def]
 def fill_blocks(store, plan, index, base, capacity, span):  # type: ignore[no-untyped-def]
     """Work out the blocks that hold places from `span[1]` to `span[2]` - 1; rows begin at `span[0]`."""
     first, changed, end = span
-    if shape(plan, P_EXTREMES) == 0 and shape(plan, P_LAST) == 0:
+    if shape(plan, P_EXTREMES) == 0 and shape(plan, P_BITS) == 0:
         return
     for block in range(changed // BLOCK_ROWS, blocks_in(end)):
         low, high = max(first, block * BLOCK_ROWS), min(end, (block + 1) * BLOCK_ROWS)
@@ -136,20 +136,20 @@ def fill_blocks(store, plan, index, base, capacity, span):  # type: ignore[no-un
             for i in range(low, high):
                 _, _, _, _, small, large = part_of(plan, row_at(store, plan, base, i), term)
                 least, greatest = min(least, small), max(greatest, large)
-            put_word_at(store, _block_at(plan, index, capacity, 2 * number) + block, least)
-            put_word_at(store, _block_at(plan, index, capacity, 2 * number + 1) + block, greatest)
-        if shape(plan, P_LAST):
+            put_word_at(store, block_at(plan, index, capacity, 2 * number) + block, least)
+            put_word_at(store, block_at(plan, index, capacity, 2 * number + 1) + block, greatest)
+        if shape(plan, P_BITS):
             bits = 0
             for i in range(low, high):
                 bits |= narrow_of(row_at(store, plan, base, i), shape(plan, P_MASK))
-            at = _block_at(plan, index, capacity, 2 * shape(plan, P_EXTREMES)) + block
+            at = block_at(plan, index, capacity, 2 * shape(plan, P_EXTREMES)) + block
             put_word_at(store, at, bits)
 
 
 @compiled
 def note_row(store, plan, index, base, capacity, place):  # type: ignore[no-untyped-def]
     """Take the row appended at a place into its block."""
-    if shape(plan, P_EXTREMES) == 0 and shape(plan, P_LAST) == 0:
+    if shape(plan, P_EXTREMES) == 0 and shape(plan, P_BITS) == 0:
         return
     block, opens = place // BLOCK_ROWS, place % BLOCK_ROWS == 0
     row = row_at(store, plan, base, place)
@@ -158,13 +158,13 @@ def note_row(store, plan, index, base, capacity, place):  # type: ignore[no-unty
         if number < 0:
             continue
         _, _, _, _, small, large = part_of(plan, row, term)
-        minimum = _block_at(plan, index, capacity, 2 * number) + block
-        maximum = _block_at(plan, index, capacity, 2 * number + 1) + block
+        minimum = block_at(plan, index, capacity, 2 * number) + block
+        maximum = block_at(plan, index, capacity, 2 * number + 1) + block
         put_word_at(store, minimum, small if opens else min(word_at(store, minimum), small))
         put_word_at(store, maximum, large if opens else max(word_at(store, maximum), large))
-    if shape(plan, P_LAST):
+    if shape(plan, P_BITS):
         bits = narrow_of(row, shape(plan, P_MASK))
-        at = _block_at(plan, index, capacity, 2 * shape(plan, P_EXTREMES)) + block
+        at = block_at(plan, index, capacity, 2 * shape(plan, P_EXTREMES)) + block
         put_word_at(store, at, bits if opens else word_at(store, at) | bits)
 
 
@@ -175,8 +175,8 @@ def extremes(store, plan, index, chunk, term, span):  # type: ignore[no-untyped-
     low, high, end = span
     number = term_at(plan, term, T_EXTREMES)
     minima, maxima = (
-        _block_at(plan, index, capacity, 2 * number),
-        _block_at(plan, index, capacity, 2 * number + 1),
+        block_at(plan, index, capacity, 2 * number),
+        block_at(plan, index, capacity, 2 * number + 1),
     )
     least, greatest = GREATEST, LEAST
     i = low
@@ -198,23 +198,6 @@ def extremes(store, plan, index, chunk, term, span):  # type: ignore[no-untyped-
         least, greatest = min(least, small), max(greatest, large)
         i += 1
     return least, greatest
-
-
-@compiled
-def last_with(store, plan, index, chunk, need, span):  # type: ignore[no-untyped-def]
-    """Return the last place of [span[0], span[1]) with all bits of `need`, or -1."""
-    base, capacity = chunk
-    i = span[1] - 1
-    while i >= span[0]:
-        if index >= 0 and i % BLOCK_ROWS == BLOCK_ROWS - 1:
-            at = _block_at(plan, index, capacity, 2 * shape(plan, P_EXTREMES)) + i // BLOCK_ROWS
-            if word_at(store, at) & need != need:
-                i -= BLOCK_ROWS
-                continue
-        if fulfils(plan, row_at(store, plan, base, i), need):
-            return i
-        i -= 1
-    return -1
 
 
 @compiled
@@ -434,7 +417,7 @@ def shift(store, plan, slot, places):  # type: ignore[no-untyped-def]
         add_word_at(store, index + i, -places)
     capacity, moved = header(store, slot, H_CAPACITY), places // BLOCK_ROWS
     used = blocks_in(header(store, slot, H_START) + header(store, slot, H_COUNT))
-    for column in range(2 * shape(plan, P_EXTREMES) + shape(plan, P_LAST)):
-        at = _block_at(plan, index, capacity, column)
+    for column in range(2 * shape(plan, P_EXTREMES) + shape(plan, P_BITS)):
+        at = block_at(plan, index, capacity, column)
         for block in range(used):
             put_word_at(store, at + block, word_at(store, at + block + moved))

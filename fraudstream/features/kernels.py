@@ -16,7 +16,6 @@ from fraudstream.features.access import (
     add_count,
     add_flag,
     add_header,
-    add_word_at,
     allocator_at,
     arena_words,
     batch_stored,
@@ -70,7 +69,6 @@ from fraudstream.features.plan import (
     BLOCK_ROWS,
     FRAUD_BIT,
     OP_OUT,
-    P_ACC,
     P_ID,
     P_MASK,
     P_REACH_MS,
@@ -88,6 +86,7 @@ from fraudstream.features.rows import (
     let_go,
     move_rows,
     narrow_of,
+    part_of,
     resize,
     row_at,
     rows_until,
@@ -110,6 +109,7 @@ from fraudstream.features.table import (
     UNTRACKED,
 )
 
+_NONE = np.uint64(0)
 FLAG_LATE, FLAG_CAPPED, FLAG_UNTRACKED = 1, 2, 4
 
 
@@ -259,6 +259,11 @@ def _is_marked_in(plan, term, bits):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _flip_fraud(plan, row):  # type: ignore[no-untyped-def]
+    put_quarter(row + shape(plan, P_MASK), 0, narrow_of(row, shape(plan, P_MASK)) ^ FRAUD_BIT)
+
+
+@compiled
 def _mark(store, plan, marks, mark):  # type: ignore[no-untyped-def]
     """Mark a transaction of an entity as fraud (1), or take the mark back (-1)."""
     slot, sign, bits = mark_slot(marks, mark), mark_sign(marks, mark), mark_bits(marks, mark) | FRAUD_BIT
@@ -267,21 +272,25 @@ def _mark(store, plan, marks, mark):  # type: ignore[no-untyped-def]
     if place < 0:
         return
     base = header(store, slot, H_BASE)
-    if resolution_ms == 0:
-        row = row_at(store, plan, base, place)
-        put_quarter(row + shape(plan, P_MASK), 0, narrow_of(row, shape(plan, P_MASK)) ^ FRAUD_BIT)
+    row, index = row_at(store, plan, base, place), header(store, slot, H_INDEX)
+    if resolution_ms == 0 and sign > 0:
+        _flip_fraud(plan, row)
     for term in range(number_of(plan, D_TERMS)):
         if resolution_ms > 0 and _is_marked_in(plan, term, bits):
-            at = row_at(store, plan, base, place) + term_at(plan, term, T_COUNT_AT)
+            at = row + term_at(plan, term, T_COUNT_AT)
             put_word(at, 0, word(at, 0) + sign)
-    index = header(store, slot, H_INDEX)
-    if index < 0:
-        return
-    for s in range(number_of(plan, D_SLOTS)):
+    for s in range(number_of(plan, D_SLOTS) if index >= 0 else 0):
+        term = slot_at(plan, s, 0)
         low, high = ends_of(store, plan, index, slot_at(plan, s, 1))
-        if _is_marked_in(plan, slot_at(plan, s, 0), bits) and low <= place < high:
-            at = index + shape(plan, P_ACC) + 4 * s
-            add_word_at(store, at, sign)
+        if _is_marked_in(plan, term, bits) and low <= place < high:
+            part = part_of(plan, row, term)[:4] if resolution_ms == 0 else (1, 0, _NONE, _NONE)
+            add_sums(store, plan, index, s, part, sign)
+    if resolution_ms == 0 and sign < 0:
+        _flip_fraud(plan, row)
+    if index >= 0 and resolution_ms == 0:
+        start = header(store, slot, H_START)
+        end = min(start + header(store, slot, H_COUNT), (place // BLOCK_ROWS + 1) * BLOCK_ROWS)
+        fill_blocks(store, plan, index, base, header(store, slot, H_CAPACITY), (start, place, end))
 
 
 @compiled

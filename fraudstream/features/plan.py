@@ -43,9 +43,11 @@ X_TEXT, X_NEED, X_DISTINCT, X_ENTRY_WORDS, X_FIRST = range(5)
 # `shape`: bytes a row, where the filters' bits are (-1: none), a tile's length (0: rows), the reach, then the
 # parts of an index: see `index.py`.
 (P_ROW_BYTES, P_MASK, P_RESOLUTION_MS, P_REACH_MS, P_ACC, P_HOURS, P_DISTINCT, P_MAPS, P_BLOCKS, P_EXTREMES,
- P_LAST, P_ID) = range(12)  # fmt: skip
+ P_BITS, P_ID) = range(12)  # fmt: skip
 
 FRAUD_BIT = 1
+MEDIANS = ("median", "median_ratio")
+_FOUND = ("time_since_last", "time_since_first", "others_since_last", "others_since_first")
 _WORD, _WIDE, _NARROW = 8, 6, 2
 
 
@@ -54,7 +56,7 @@ class Plan(NamedTuple):
 
     windows: Int64  # [w, 2] length and lag in ms
     terms: Int64
-    slots: Int64  # [s, 2] term, window
+    slots: Int64  # [s, 3] term, window, 1 where the median is needed
     text_terms: Int64
     text_slots: Int64  # [s, 2] text term, window
     hour_slots: Int64  # [s, 2] bits that a row must have (of a tile: the term that counts), window
@@ -161,7 +163,8 @@ class _Builder:
         self._squared: set[int] = set()
         self._extreme: dict[int, int] = {}  # term: its number among those with extremes
         self._distinct: set[tuple[int, int]] = set()
-        self._last = False
+        self._medians: set[tuple[int, int]] = set()
+        self._found = False
 
     def operation(self, feature: Feature, column: int, catalog: Catalog) -> dict[int, Any]:
         """Return the columns of one operation; slots still as (term, window)."""
@@ -182,6 +185,8 @@ class _Builder:
                 self._squared.add(term)
             if feature.aggregate in ("min", "max"):
                 self._extreme.setdefault(term, len(self._extreme))
+            if feature.aggregate in MEDIANS:
+                self._medians.add(op[OP_SLOT])
             return op
         if need or self._resolution_ms:
             op[OP_SLOT] = self._slot(ROWS, need, window)
@@ -203,7 +208,7 @@ class _Builder:
             counted = self._terms[(ROWS, need)] if self._resolution_ms else need
             self._hour_slots.add((counted, window))
             op[OP_HOUR_SLOT] = (counted, window)
-        self._last |= feature.aggregate == "time_since_last" and need != 0
+        self._found |= feature.aggregate in _FOUND and need != 0
         return op
 
     def _slot(self, measure: int, need: int, window: int) -> tuple[int, int]:
@@ -244,11 +249,11 @@ class _Builder:
         maps = distinct + len(text_slots)
         blocks = maps + 3 * len(text_terms)
         shape = [row_bytes, mask, self._resolution_ms, reach, acc, hours, distinct, maps, blocks,
-                 len(self._extreme), int(self._last), id_text]  # fmt: skip
+                 len(self._extreme), int(self._found), id_text]  # fmt: skip
         return Plan(
             windows=_table([(length, lag) for lag, length in self._windows], 2),
             terms=_table(terms, T_MAX_AT + 1),
-            slots=_table(slots, 2),
+            slots=_table([(*slot, int(slot in self._medians)) for slot in slots], 3),
             text_terms=_table(text_terms, X_FIRST + 1),
             text_slots=_table(text_slots, 2),
             hour_slots=_table(hour_slots, 2),

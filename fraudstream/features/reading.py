@@ -40,6 +40,40 @@ from fraudstream.features.access import (
     window_at,
     word_at,
 )
+from fraudstream.features.codes import (
+    A_COUNT,
+    A_HIGH,
+    A_LOW,
+    A_MAX,
+    A_MIDDLE,
+    A_MIN,
+    A_SUM,
+    COUNT,
+    DISTINCT,
+    FIRST_SEEN,
+    HOUR_HABIT,
+    IN_A_ROW,
+    MAX,
+    MEAN,
+    MEDIAN,
+    MEDIAN_RATIO,
+    MIN,
+    OTHERS_SINCE_FIRST,
+    RATE,
+    RATIO,
+    SAME_COUNT,
+    SHARE,
+    STD,
+    SUM,
+    TIME_SINCE_FIRST,
+    TIME_SINCE_LAST,
+    TIME_SINCE_OTHER,
+    VELOCITY,
+    X_DIFFERENT,
+    X_SAME,
+    X_SAME_MS,
+)
+from fraudstream.features.found import of_found, of_last_other, seconds_since
 from fraudstream.features.index import (
     HOUR_MS,
     bounds_of,
@@ -47,10 +81,10 @@ from fraudstream.features.index import (
     count_in,
     entry_of,
     extremes,
-    last_with,
     move_to,
     rows_that_count,
 )
+from fraudstream.features.medians import put_medians
 from fraudstream.features.memory import word
 from fraudstream.features.plan import (
     OP_BASE_SLOT,
@@ -58,7 +92,6 @@ from fraudstream.features.plan import (
     OP_CODE,
     OP_HOUR_SLOT,
     OP_MEASURE,
-    OP_NEED,
     OP_OUT,
     OP_SCALE,
     OP_SLOT,
@@ -92,10 +125,6 @@ from fraudstream.features.wide import add, spread
 
 SMALL_ROWS = 48
 
-(COUNT, SUM, MEAN, STD, MIN, MAX, ZSCORE, RATIO, VELOCITY, TIME_SINCE_LAST, DISTINCT, SHARE, HOUR_HABIT, FIRST_SEEN,
- RATE, SAME_COUNT, TIME_SINCE_SAME) = range(17)  # fmt: skip
-A_COUNT, A_SUM, A_HIGH, A_LOW, A_MIN, A_MAX = range(6)
-X_DIFFERENT, X_SAME, X_SAME_MS = range(3)
 
 _NONE = np.uint64(0)
 
@@ -315,24 +344,6 @@ def _rows_in(scratch, window, slot):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _seconds_since(time_ms, other_ms):  # type: ignore[no-untyped-def]
-    return (time_ms - other_ms) / 1000.0
-
-
-@compiled
-def _since_last(store, plan, scratch, slot, o, time_ms):  # type: ignore[no-untyped-def]
-    window, need = op_at(plan, o, OP_WINDOW), op_at(plan, o, OP_NEED)
-    if _rows_in(scratch, window, op_at(plan, o, OP_SLOT)) == 0:
-        return np.nan
-    last = end_at(scratch, window, 1) - 1
-    if need != 0:
-        chunk = (header(store, slot, H_BASE), header(store, slot, H_CAPACITY))
-        span = (end_at(scratch, window, 0), end_at(scratch, window, 1))
-        last = last_with(store, plan, header(store, slot, H_INDEX), chunk, need, span)
-    return _seconds_since(time_ms, time_at(store, plan, header(store, slot, H_BASE), last))
-
-
-@compiled
 def _of_text(plan, scratch, o, code, own, n, time_ms):  # type: ignore[no-untyped-def]
     s = op_at(plan, o, OP_TEXT_SLOT)
     if code == DISTINCT:
@@ -345,7 +356,7 @@ def _of_text(plan, scratch, o, code, own, n, time_ms):  # type: ignore[no-untype
         return text_sum(scratch, s, X_SAME) / n if n > 0 else np.nan
     if text_sum(scratch, s, X_SAME) == 0:
         return np.nan
-    return _seconds_since(time_ms, text_sum(scratch, s, X_SAME_MS))
+    return seconds_since(time_ms, text_sum(scratch, s, X_SAME_MS))
 
 
 @compiled
@@ -364,8 +375,10 @@ def _feature(store, plan, scratch, slot, o, batch, row, time_ms):  # type: ignor
     if code == RATE:
         rows = _rows_in(scratch, op_at(plan, o, OP_BASE_WINDOW), op_at(plan, o, OP_BASE_SLOT))
         return n / rows if rows > 0 else np.nan
-    if code == TIME_SINCE_LAST:
-        return _since_last(store, plan, scratch, slot, o, time_ms)
+    if code == TIME_SINCE_LAST or TIME_SINCE_FIRST <= code <= OTHERS_SINCE_FIRST:
+        return of_found(store, plan, scratch, slot, o, code, n, time_ms)
+    if code in (IN_A_ROW, TIME_SINCE_OTHER):
+        return of_last_other(store, plan, scratch, slot, o, code, n, time_ms)
     if code == HOUR_HABIT:
         near, rows = (
             hour_sum(scratch, op_at(plan, o, OP_HOUR_SLOT), 0),
@@ -379,6 +392,11 @@ def _feature(store, plan, scratch, slot, o, batch, row, time_ms):  # type: ignor
     if code in (MIN, MAX):
         extreme = sum_at(scratch, s, A_MIN) if code == MIN else sum_at(scratch, s, A_MAX)
         return extreme / op_at(plan, o, OP_SCALE) if n > 0 else np.nan
+    if code == MEDIAN:
+        return sum_at(scratch, s, A_MIDDLE) / (2 * op_at(plan, o, OP_SCALE)) if n > 0 else np.nan
+    if code == MEDIAN_RATIO:
+        value, middle = batch_value(batch, row, op_at(plan, o, OP_MEASURE)), sum_at(scratch, s, A_MIDDLE)
+        return float(2 * value) / float(middle) if n > 0 and value != MISSING and middle != 0 else np.nan
     squares = (np.uint64(sum_at(scratch, s, A_HIGH)), np.uint64(sum_at(scratch, s, A_LOW)))
     value = batch_value(batch, row, op_at(plan, o, OP_MEASURE))
     return _of_values(code, n, sum_at(scratch, s, A_SUM), value, op_at(plan, o, OP_SCALE), squares)
@@ -396,6 +414,7 @@ def read(store, plan, scratch, slot, batch, row):  # type: ignore[no-untyped-def
     else:
         drop_index(store, plan, slot)
         _walk(store, plan, scratch, slot, batch, row, time_ms)
+    put_medians(store, plan, scratch, header(store, slot, H_BASE))
     for o in range(number_of(plan, D_OPS)):
         put_feature(
             batch, row, op_at(plan, o, OP_OUT), _feature(store, plan, scratch, slot, o, batch, row, time_ms)

@@ -37,9 +37,9 @@ from fraudstream.features.arena import allocate, release
 from fraudstream.features.memory import put_half, put_quarter, put_word, quarter, word
 from fraudstream.features.plan import (
     BLOCK_ROWS,
+    P_BITS,
     P_BLOCKS,
     P_EXTREMES,
-    P_LAST,
     P_MAPS,
     P_MASK,
     P_RESOLUTION_MS,
@@ -186,7 +186,7 @@ def blocks_in(rows):  # type: ignore[no-untyped-def]
 @compiled
 def index_size(plan, capacity):  # type: ignore[no-untyped-def]
     """Return the words of an index over a chunk of so many rows, its maps apart."""
-    return shape(plan, P_BLOCKS) + blocks_in(capacity) * (2 * shape(plan, P_EXTREMES) + shape(plan, P_LAST))
+    return shape(plan, P_BLOCKS) + blocks_in(capacity) * (2 * shape(plan, P_EXTREMES) + shape(plan, P_BITS))
 
 
 @compiled
@@ -289,7 +289,7 @@ def _carry_index(store, plan, slot, former, moved):  # type: ignore[no-untyped-d
         add_word_at(store, fresh + i, -moved)
     before, after = blocks_in(former), blocks_in(capacity)
     skipped = moved // BLOCK_ROWS
-    for column in range(2 * shape(plan, P_EXTREMES) + shape(plan, P_LAST)):
+    for column in range(2 * shape(plan, P_EXTREMES) + shape(plan, P_BITS)):
         for block in range(min(after, before - skipped)):
             value = word_at(store, index + shape(plan, P_BLOCKS) + before * column + skipped + block)
             put_word_at(store, fresh + shape(plan, P_BLOCKS) + after * column + block, value)

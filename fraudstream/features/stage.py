@@ -66,9 +66,11 @@ class Stage:
         self.labelled = self.planned.labelled
         self._bounds = (settings.rows_max, settings.lateness_ms)
         self._entities_max = settings.entities_max
+        values = settings.rows_max if self.plan.slots[:, 2].any() else 0
         self._scratch = scratch_block(
-            len(self.plan.windows), len(self.plan.slots), len(self.plan.text_slots), len(self.plan.hour_slots)
-        )
+            len(self.plan.windows), len(self.plan.slots), len(self.plan.text_slots), len(self.plan.hour_slots),
+            values,
+        )  # fmt: skip
         self._scratch_at = address_of(self._scratch)
         self._swept = 0
         self.clear()

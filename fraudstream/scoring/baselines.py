@@ -1,8 +1,8 @@
 """What a feature's value is told beside: another feature of the same entity, from the same catalogue.
 
 rate      count, sum, velocity, time_since_last: the longest count or sum, spread evenly over its window
-longer    mean, std, min, max, distinct: the same over the longest window
-level     zscore, ratio: the mean that they compare with
+longer    mean, std, min, max, median, distinct: the same over the longest window
+level     zscore, ratio, median_ratio: the mean or median that they compare with
 usual     a numeric field of the transaction: the key entity's longest mean of it
 among     share, rate, hour_habit, same_count: how many transactions there are in the window
 """
@@ -16,8 +16,9 @@ from fraudstream.features.catalog import EVENT, Catalog, Feature
 
 DAY_MS = 86_400_000
 _RATES = {"count": "count", "velocity": "count", "time_since_last": "count", "sum": "sum"}
-_LONGER = ("mean", "std", "min", "max", "distinct")
-_LEVELS = ("zscore", "ratio")
+_LONGER = ("mean", "std", "min", "max", "median", "distinct")
+_COUNTED = {"time_since_last": "count", "time_since_first": "count", "time_since_same": "same_count"}
+_LEVELS = {"zscore": "mean", "ratio": "mean", "median_ratio": "median"}
 _AMONG = ("share", "rate", "hour_habit", "same_count")
 
 
@@ -51,7 +52,9 @@ def baseline_of(feature: Feature, catalog: Catalog) -> Baseline | None:
         column = _longest(catalog, rows, aggregate, feature.of, lambda length_ms: length_ms > window_ms)
         return None if column is None else Baseline("longer", column)
     elif aggregate in _LEVELS:
-        column = _longest(catalog, rows, "mean", feature.of, lambda length_ms: length_ms == window_ms)
+        column = _longest(
+            catalog, rows, _LEVELS[aggregate], feature.of, lambda length_ms: length_ms == window_ms
+        )
         return None if column is None else Baseline("level", column)
     elif aggregate in _AMONG:
         everything = (feature.entity, () if aggregate == "rate" else feature.where, feature.lag_ms, "")
@@ -65,7 +68,7 @@ def baseline_of(feature: Feature, catalog: Catalog) -> Baseline | None:
 
 def companion_of(feature: Feature, catalog: Catalog) -> int | None:
     """Return the column that is 0 where a `time since` is missing because nothing was seen; None: there is none."""
-    counted = {"time_since_last": "count", "time_since_same": "same_count"}.get(feature.aggregate)
+    counted = _COUNTED.get(feature.aggregate)
     if counted is None:
         return None
     rows = (feature.entity, feature.where, feature.lag_ms, feature.label)

@@ -20,8 +20,8 @@ from fraudstream.words import Words
 RISK = "_risk"
 _TIME = ("hour_of_day", "day_of_week", "hour_habit")
 _SAME = ("same_count", "time_since_same")
-_PAIR = ("count", "first_seen", "time_since_last")
-_HOW_OFTEN = ("count", "velocity", "time_since_last", "distinct")
+_PAIR = ("count", "first_seen", "time_since_last", "time_since_first")
+_HOW_OFTEN = ("count", "velocity", "time_since_last", "time_since_first", "distinct")
 
 
 def group_of(feature: Feature, event: EventType) -> str:

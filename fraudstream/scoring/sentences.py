@@ -23,7 +23,7 @@ _UNSURE = (
 )  # with one of these, no value need not mean that the entity is not named
 RATE_MIN = 0.1  # what comes more seldom is said as it is: 2 over 30 d
 _WHOLE = ("transactions", "values", "code", "0 or 1", "hours", "days")
-_OWN_UNIT = ("sum", "mean", "std", "min", "max", "value")  # aggregates in the unit of their field
+_OWN_UNIT = ("sum", "mean", "std", "min", "max", "median", "value")  # aggregates in the unit of their field
 _KNOWN_IF_NAMED = ("count", "sum", "distinct", "first_seen")
 
 

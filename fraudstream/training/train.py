@@ -1,18 +1,20 @@
 """A dataset -> a model: LightGBM, calibrated and tied to the false-positive rate on later transactions.
 
 The windows, in order: training (`days`), a gap (`gap_days`), validation (`validation_days`), which ends
-where labels are mature. Early stopping, calibration and risk points use the validation window.
+where labels are mature. A first model learns from the training window alone: what it says of the validation window
+gives the number of trees, the calibration, the risk points and the figures. The model that is kept then learns from
+all of it, so that it knows the newest frauds too; it scores what comes after it as the first one did.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import lightgbm as lgb
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
 
 from fraudstream.batch import Float64
 from fraudstream.clock import iso
@@ -24,6 +26,7 @@ from fraudstream.scoring.model import POINTS_FPR, Knots, ModelParts, highest_of,
 from fraudstream.scoring.promises import wilson
 from fraudstream.scoring.quality import quality
 from fraudstream.settings import TrainingSettings
+from fraudstream.training.calibrate import calibrated
 from fraudstream.training.dataset import Dataset
 from fraudstream.training.replay import Advance
 
@@ -80,17 +83,18 @@ def train(
     validation = data.between(windows.validate, windows.end)
     for name, part in (("training", training), ("validation", validation)):
         _check(name, part, windows)
-    sampled = _sampled(training, settings)
-    booster = _fit((sampled, validation), catalog, settings, advance)
-    raw: Float64 = booster.predict(validation.X, raw_score=True)
-    isotonic = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
-    isotonic.fit(raw, validation.fraud.astype(np.float64))
+    everything = data.between(windows.train, windows.end)
+    share = min(1.0, settings.negatives_max / int((~everything.fraud).sum()))
+    first = _fit((_sampled(training, share, settings), validation), catalog, settings, advance)
+    raw: Float64 = first.predict(validation.X, raw_score=True)
+    sampled = _sampled(everything, share, settings)
+    booster = _refit(sampled, catalog, settings, first.best_iteration, advance)
     parts = ModelParts(
         version=version,
         booster_text=booster.model_to_string(),
         feature_names=tuple(catalog.names),
         feature_ids=tuple(feature.id for feature in catalog.features),
-        calibration=Knots(isotonic.X_thresholds_.tolist(), isotonic.y_thresholds_.tolist()),
+        calibration=calibrated(raw, validation.fraud),
         points=points_knots(raw[~validation.fraud]),
     )
     metrics = quality(validation.fraud, raw)
@@ -98,8 +102,17 @@ def train(
     golden = _golden(parts, validation.X[rows])
     about = {
         "windows": {name: iso(getattr(windows, name)) for name in ("train", "gap", "validate", "end")},
-        "rows": {"training": len(training.fraud), "sampled": len(sampled.fraud), "validation": len(raw)},
-        "frauds": {"training": int(training.fraud.sum()), "validation": int(validation.fraud.sum())},
+        "rows": {
+            "training": len(training.fraud),
+            "validation": len(raw),
+            "all": len(everything.fraud),
+            "sampled": len(sampled.fraud),
+        },
+        "frauds": {
+            "training": int(training.fraud.sum()),
+            "validation": int(validation.fraud.sum()),
+            "all": int(everything.fraud.sum()),
+        },
         "rejected_rows": data.rejected,
         "trees": booster.num_trees(),
         "thresholds": _thresholds(parts.points, raw[~validation.fraud]),
@@ -121,12 +134,13 @@ def _check(name: str, part: Dataset, windows: Windows) -> None:
         )
 
 
-def _sampled(data: Dataset, settings: TrainingSettings) -> Dataset:
-    """Keep every fraud and at most `negatives_max` others."""
-    legitimate = np.flatnonzero(~data.fraud)
-    if len(legitimate) <= settings.negatives_max:
+def _sampled(data: Dataset, share: float, settings: TrainingSettings) -> Dataset:
+    """Keep every fraud and this share of the others."""
+    if share == 1.0:
         return data
-    chosen = np.random.default_rng(settings.seed).choice(legitimate, settings.negatives_max, replace=False)
+    legitimate = np.flatnonzero(~data.fraud)
+    kept = round(share * len(legitimate))
+    chosen = np.random.default_rng(settings.seed).choice(legitimate, kept, replace=False)
     rows = np.sort(np.concatenate([np.flatnonzero(data.fraud), chosen]))
     return Dataset(data.X[rows], data.fraud[rows], data.time_ms[rows], data.rejected)
 
@@ -153,17 +167,31 @@ def _fit(
     windows: tuple[Dataset, Dataset], catalog: Catalog, settings: TrainingSettings, advance: Advance
 ) -> Any:
     training, validation = windows
-    names = catalog.names
-    learn = lgb.Dataset(training.X, training.fraud.astype(np.float64), feature_name=names)
+    learn = _rows(training, catalog)
     judge = lgb.Dataset(validation.X, validation.fraud.astype(np.float64), reference=learn)
     stop = lgb.early_stopping(STOP_AFTER_ROUNDS, verbose=False)
 
-    def count(_: object) -> None:
-        advance("training trees", 1, settings.trees_max)
-
     return lgb.train(
-        _parameters(settings), learn, settings.trees_max, valid_sets=[judge], callbacks=[count, stop]
+        _parameters(settings),
+        learn,
+        settings.trees_max,
+        valid_sets=[judge],
+        callbacks=[_counted("training trees", settings.trees_max, advance), stop],
     )
+
+
+def _refit(data: Dataset, catalog: Catalog, settings: TrainingSettings, trees: int, advance: Advance) -> Any:
+    counted = _counted("training on all of it", trees, advance)
+    return lgb.train(_parameters(settings), _rows(data, catalog), trees, callbacks=[counted])
+
+
+def _rows(data: Dataset, catalog: Catalog) -> lgb.Dataset:
+    return lgb.Dataset(data.X, data.fraud.astype(np.float64), feature_name=catalog.names)
+
+
+def _counted(what: str, trees: int, advance: Advance) -> Callable[[object], None]:
+    """Return a callback that tells of each tree."""
+    return lambda _: advance(what, 1, trees)
 
 
 def _thresholds(points: Knots, legitimate_raw: Float64) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from hypothesis import given
 
 from fraudstream.errors import ConfigError
 from fraudstream.event import EventType, Field
-from fraudstream.features import Catalog, build_catalog, check_catalog, reading
+from fraudstream.features import Catalog, build_catalog, check_catalog, codes
 from fraudstream.features.aggregates import AGGREGATES, EVENT_AGGREGATES
 from fraudstream.features.catalog import stage_name
 from fraudstream.features.declare import FEATURES_MAX, declaration_of
@@ -80,7 +80,7 @@ def test_a_feature_keeps_what_was_declared() -> None:
 
 def test_every_aggregate_has_its_number_in_the_kernels() -> None:
     assert {name: spec.code for name, spec in AGGREGATES.items()} == {
-        name: getattr(reading, name.upper()) for name in AGGREGATES
+        name: getattr(codes, name.upper()) for name in AGGREGATES
     }
 
 
@@ -214,9 +214,9 @@ UNTILED = [name for name, spec in AGGREGATES.items() if not spec.tiled]
 
 @pytest.mark.parametrize("aggregate", UNTILED)
 def test_what_needs_every_row_is_refused_in_tiles(aggregate: str) -> None:
-    of = {"": "", "text": "merchant_id"}[AGGREGATES[aggregate].of]
+    of = {"": "", "text": "merchant_id", "measure": "amount"}[AGGREGATES[aggregate].of]
     with pytest.raises(ConfigError, match=rf"resolution = \"5m\": goes with count, sum, .*, not {aggregate}"):
-        catalog_of(aggregates=[aggregate], of=of, resolution="5m")
+        catalog_of(aggregates=[aggregate], of=of, resolution="5m", where=ONLINE)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -226,7 +226,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an unreadable window": ({"windows": ["1y"]}, r'windows = "1y": give a whole number and a unit'),
     "a window too short": ({"windows": ["999ms"]}, r'windows: "999ms" is not between 1s and 90d'),
     "a window too long": ({"windows": ["91d"]}, r'windows: "91d" is not between 1s and 90d'),
-    "an unknown aggregate": ({"aggregates": ["median"]}, r'aggregates: "median": give one of count, sum'),
+    "an unknown aggregate": ({"aggregates": ["mode"]}, r'aggregates: "mode": give one of count, sum'),
     "a count over a field": ({"of": "amount"}, r'"count" is not taken over a field'),
     "a sum over nothing": ({"aggregates": ["sum"]}, r'of = "": "sum" needs one declared field'),
     "a sum over an unknown field": (
@@ -252,9 +252,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a label without a lag": ({"label": "fraud"}, r'lag: missing; label = "fraud" needs the time'),
     "a labelled sum": (
         {"aggregates": ["sum"], "of": "amount", "label": "fraud", "lag": "7d"},
-        r'label = "fraud": goes with count and rate, not sum',
+        r'label = "fraud": goes with count, rate, time_since_last, .*, not sum',
     ),
     "a rate of nothing": ({"aggregates": ["rate"]}, r'where: missing; "rate" needs a where or label = "fraud"'),
+    "others than nothing": (
+        {"aggregates": ["others_since_last"]}, r'where: missing; "others_since_last" needs a where or label'),
     "a lag too long": ({"lag": "91d"}, r'lag: "91d" is not between 1s and 90d'),
     "no lag at all": ({"lag": "0s"}, r'lag: "0s" is not between 1s and 90d'),
     "an unreadable lag": ({"lag": "later"}, r'lag = "later": give a whole number and a unit'),

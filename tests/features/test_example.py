@@ -39,7 +39,13 @@ def counted(feature: Feature, example: Example) -> int:
         ({"of": "amount", "aggregates": ["max"]}, 30.0),
         ({"of": "amount", "aggregates": ["ratio"]}, 3.2),  # 80 / 25
         ({"aggregates": ["velocity"], "baseline": "10d"}, 2 * 10 / 3),
+        ({"of": "amount", "aggregates": ["median"]}, 25.0),
+        ({"of": "amount", "aggregates": ["median_ratio"]}, 3.2),
         ({"aggregates": ["time_since_last"]}, 6 * 3600),
+        ({"aggregates": ["time_since_first"]}, 12 * 3600),
+        ({"where": 'channel = "online"', "aggregates": ["others_since_first"]}, 1),
+        ({"label": "fraud", "lag": "7d", "aggregates": ["others_since_last"]}, 1),
+        ({"label": "fraud", "lag": "7d", "aggregates": ["time_since_last"], "windows": ["2d"]}, 8 * 86_400),
         ({"aggregates": ["hour_habit"], "windows": ["30d"]}, 0.5),
         ({"of": "merchant_id", "aggregates": ["distinct"]}, 2),
         ({"of": "merchant_id", "aggregates": ["share"]}, 0.5),

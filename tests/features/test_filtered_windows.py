@@ -7,6 +7,10 @@ import math
 from tests.features.drawn import MEASURED, column, engine_of, flagged, group, known, seen, tx
 from tests.strategies import batch_of, bounds
 
+AGAINST = [
+    "time_since_last", "time_since_first", "others_since_last", "others_since_first", "in_a_row", "time_since_other",
+]  # fmt: skip
+
 
 def test_a_filter_is_about_the_earlier_rows_and_not_about_the_row_itself() -> None:
     #  1s   2s      3s      4s    5s
@@ -224,3 +228,26 @@ def test_a_label_of_a_late_row_marks_nothing_though_the_ids_turn_over_within_its
     served = engine.observe(batch_of(rows))
     assert served.flags.tolist() == [1, 0, 0]
     assert served.X[:, 0].tolist() == [0, 0, 0]
+
+
+def test_the_first_and_the_last_that_fulfil_a_filter_stand_against_the_others() -> None:
+    #  0s   1s      2s   3s      3s   4s   5s
+    #  pos  online  pos  online  pos  pos  -      of 3s one stands by chance before the other: none is since it
+    engine = engine_of(group("card", AGAINST, ["1m"], where='channel = "online"'))
+    stream = [(0, "pos"), (1, "online"), (2, "pos"), (3, "online"), (3, "pos"), (4, "pos"), (5, None)]
+    rows = seen(engine, *[tx(second, channel=channel) for second, channel in stream])
+    assert all(math.isnan(value) for value in list(rows[1].values())[:4])
+    assert list(rows[-1].values()) == [2, 4, 1, 3, 0, 1]
+    assert [row["card_channel_online_in_a_row_1m"] for row in rows] == [0, 0, 1, 0, 1, 0, 0]
+
+
+def test_what_came_since_the_last_known_fraud_is_told_in_the_window_and_moves_when_a_label_is_taken_back() -> (
+    None
+):
+    #  1s a: fraud   2s b: fraud, taken back at 14s   3s c   4s d   each label known after 5s, a lag of 6s
+    engine = engine_of(group("card", AGAINST, ["1m"], lag="6s", label="fraud"))
+    engine.learn([known("a", "fraud", 6), known("b", "fraud", 7), known("b", "legit", 14)])
+    stream = [tx(second, transaction_id=name) for name, second in zip("abcd", (1, 2, 3, 4), strict=True)]
+    rows = seen(engine, *stream, tx(12), tx(15))
+    assert all(math.isnan(value) for value in list(rows[3].values())[:4])
+    assert [list(row.values()) for row in rows[4:]] == [[10, 11, 2, 2, 0, 8], [14, 14, 3, 3, 0, 11]]

@@ -317,3 +317,18 @@ def test_the_dump_holds_every_kept_row_with_its_own_values() -> None:
         (START_MS + 2000, 20, 5),
         (START_MS + 3000, 30, -7),
     ]
+
+
+def test_a_median_is_the_value_in_the_middle_or_the_mean_of_the_two() -> None:
+    #  1  9  2  2   then a row of 8: nothing, 1, (1 + 9) / 2, 2, (2 + 2) / 2
+    engine = engine_of(group("card", ["median", "median_ratio"], ["1m"], "items"))
+    rows = seen(engine, *[tx(i, items=items) for i, items in enumerate([1, 9, 2, 2, 8])])
+    medians = [row["card_items_median_1m"] for row in rows]
+    assert math.isnan(medians[0])
+    assert medians[1:] == [1, 5, 2, 2]
+    assert rows[-1]["card_items_median_ratio_1m"] == 4
+
+
+def test_nothing_is_a_multiple_of_a_median_of_zero() -> None:
+    engine = engine_of(group("card", ["median_ratio"], ["1m"], "items"))
+    assert math.isnan(column(engine, "card_items_median_ratio_1m", tx(1, items=0), tx(2, items=3))[-1])

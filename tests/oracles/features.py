@@ -228,6 +228,8 @@ class FeatureTwin:
         seen = [r for r in window if counts(r)]
         if feature.aggregate == "rate":
             return fraction(len(seen), len(window))
+        if feature.aggregate in ("others_since_last", "others_since_first", "in_a_row", "time_since_other"):
+            return against_others(feature.aggregate, seen, window, row)
         if feature.aggregate == "velocity":
             longer = [r for r in within(feature, kept, row, feature.baseline_ms) if counts(r)]
             return fraction(len(seen) * feature.baseline_ms, len(longer) * feature.window_ms)
@@ -318,6 +320,8 @@ def of_rows(feature: Feature, seen: list[Row], row: Row) -> float:
             return 0.0 if seen else 1.0
         case "time_since_last":
             return seconds_since(seen, row)
+        case "time_since_first":
+            return seconds_since(sorted(seen, key=lambda r: r.time_ms)[:1], row)
         case "hour_habit":
             hours = [(hour_of(r.time_ms) - hour_of(row.time_ms)) % 24 for r in seen]
             return fraction(sum(apart in (23, 0, 1) for apart in hours), len(seen))
@@ -341,6 +345,22 @@ def seconds_since(seen: list[Row], row: Row) -> float:
     return fraction(row.time_ms - max(r.time_ms for r in seen), 1000) if seen else NAN
 
 
+def against_others(aggregate: str, seen: list[Row], window: list[Row], row: Row) -> float:
+    """Return an aggregate that sets some of a window's rows against the others."""
+    others = [r for r in window if all(r is not each for each in seen)]
+    if aggregate == "time_since_other":
+        return seconds_since(others, row)
+    if aggregate == "in_a_row":
+        last_ms = max((r.time_ms for r in others), default=NEVER)
+        return float(sum(r.time_ms > last_ms for r in window))
+    if not seen:
+        return NAN
+    times = [r.time_ms for r in seen]
+    if aggregate == "others_since_last":
+        return float(sum(r.time_ms > max(times) for r in others))
+    return float(sum(r.time_ms >= min(times) for r in others))
+
+
 def of_values(aggregate: str, values: list[int], own: int | None, scale: int) -> float:
     """Return an aggregate of a window's present values, in fixed point, as the declared unit."""
     n, total = len(values), sum(values)
@@ -356,6 +376,10 @@ def of_values(aggregate: str, values: list[int], own: int | None, scale: int) ->
             return fraction(max(values), scale) if values else NAN
         case "ratio":
             return NAN if own is None else fraction(own * n, total)
+        case "median":
+            return fraction(twice_median(values), 2 * scale) if values else NAN
+        case "median_ratio":
+            return NAN if own is None or not values else fraction(2 * own, twice_median(values))
     if n < 2:
         return NAN
     deviation = math.sqrt(fraction(n * squares - total * total, n * (n - 1)))
@@ -365,6 +389,12 @@ def of_values(aggregate: str, values: list[int], own: int | None, scale: int) ->
     if own is None or deviation == 0:
         return NAN
     return fraction(own * n - total, n) / deviation
+
+
+def twice_median(values: list[int]) -> int:
+    """Return the sum of the two values in the middle."""
+    ordered, n = sorted(values), len(values)
+    return ordered[(n - 1) // 2] + ordered[n // 2]
 
 
 def fraction(top: int, bottom: int) -> float:

@@ -46,7 +46,7 @@ def digits_left(text: str, numbers: dict[str, Number]) -> str:
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", AGGREGATES)
 def test_every_aggregate_is_said_in_every_language(name: str, language: str) -> None:
-    where = ONLINE if name == "rate" else ""
+    where = ONLINE if AGGREGATES[name].compares else ""
     for value in (0.0, 1.0, 0.5, 7.0, math.nan):
         for lag in ("", "7d"):
             told = say(
@@ -69,7 +69,8 @@ def test_labels_and_the_transaction_itself_are_said_in_every_language(language: 
         group = {"entity": "event", "aggregates": [name], "of": of.get(name, "event_time"), "windows": []}
         assert "{" not in say(1.0, language, **group) + say(math.nan, language, **group)
     for name in LABELLED:
-        assert "{" not in say(0.5, language, aggregates=[name], label="fraud", lag="7d")
+        field = FIELDS[AGGREGATES[name].of]
+        assert "{" not in say(0.5, language, of=field, aggregates=[name], label="fraud", lag="7d")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
