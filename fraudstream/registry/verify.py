@@ -28,7 +28,7 @@ from fraudstream.registry.bundle import (
 from fraudstream.registry.files import read_folder
 from fraudstream.registry.signing import Signed, Trust
 
-CHILD_NICENESS = 10
+CHILD_NICENESS = 5
 CHILD_TIMEOUT_S = 300  # the first one on a machine compiles the kernels
 _LAST_BYTES = 64 * 1024
 
