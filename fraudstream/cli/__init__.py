@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from fraudstream.cli import audit, dlq, evaluate, explain, features, inspect, offline, online
+from fraudstream.cli import audit, dlq, evaluate, explain, features, inspect, offline, online, quality
 from fraudstream.errors import FraudstreamError
 from fraudstream.logs import configure_logs
 
@@ -26,6 +26,7 @@ inspect.register(app)
 features.register(app)
 offline.register(app)
 evaluate.register(app)
+quality.register(app)
 online.register(app)
 audit.register(app)
 explain.register(app)

@@ -1,0 +1,38 @@
+"""The command that tracks the false-positive rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fraudstream.cli.options import AsJson, Config, instant, out, print_json, progress, settings_from
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("quality")(quality)
+
+
+def quality(
+    scored: Annotated[Path, typer.Option(help="What `fraudstream replay` wrote.")],
+    labels: Annotated[Path, typer.Option(help="Parquet or NDJSON files of labels with known_at (Unix ms).")],
+    as_of: Annotated[
+        str | None, typer.Option(help="As if it were this instant (ISO 8601); default: now.")
+    ] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Track the false-positive rate by day: counted where labels are in, estimated where they are to come."""
+    from fraudstream.console.quality import print_quality
+    from fraudstream.training.tracked import quality_of_files
+
+    settings = settings_from(config)
+    as_of_ms = None if as_of is None else instant(as_of, "--as-of")
+    with progress() as advance:
+        found = quality_of_files(settings, scored, labels, as_of_ms, advance)
+    if as_json:
+        print_json(found)
+    else:
+        print_quality(found, out())

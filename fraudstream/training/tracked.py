@@ -1,0 +1,112 @@
+"""Decisions in files and labels -> the false-positive rate by model and day, as of an instant."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fraudstream.bus.files import Labels, data_files, read_labels, read_table
+from fraudstream.clock import iso, now_ms
+from fraudstream.errors import ConfigError
+from fraudstream.scoring.tracking import NEVER_MS, Tracked, Tracker
+from fraudstream.settings import Settings
+from fraudstream.training.replay import Advance, entity_columns
+from fraudstream.training.segments import codes_of
+
+ANY_MODEL = "all"  # of files that do not say which model decided
+
+
+def quality_of_files(
+    settings: Settings, scored: Path, labels: Path, as_of_ms: int | None, advance: Advance
+) -> dict[str, Any]:
+    """Track what was decided: counts where everything is mature, estimates where reports are still to come.
+
+    Args:
+        scored: what `fraudstream replay` wrote, or other files with its columns `transaction_id`,
+            `event_time_ms` and `outcome`; with a column `model` each model is tracked by itself.
+        as_of_ms: nothing known later is used; None: now.
+
+    Raises:
+        ConfigError: no transaction is there by then.
+    """
+    as_of_ms = now_ms() if as_of_ms is None else as_of_ms
+    table = _decisions(settings, scored, as_of_ms)
+    alerting = {outcome.name for outcome in settings.outcomes if outcome.alert}
+    reported_ms, labelled = reports_of(
+        table["transaction_id"].to_pylist(), read_labels(labels).as_of(as_of_ms)
+    )
+    tracked = Tracked(
+        time_ms=table["event_time_ms"].to_numpy(),
+        alerted=np.array([outcome in alerting for outcome in table["outcome"].to_pylist()], np.bool_),
+        reported_ms=reported_ms,
+        labelled=labelled,
+        clusters=tuple(codes_of(table[name])[0] for name in table.column_names if name.startswith("entity_")),
+    )
+    model = np.array(
+        table["model"].to_pylist() if "model" in table.column_names else [ANY_MODEL] * len(tracked)
+    )
+    names = np.unique(model).tolist()
+    maturity_ms = settings.labels.maturity_ms
+    found = {}
+    for name in names:
+        found[name] = _of_model(tracked.take(model == name), as_of_ms, maturity_ms)
+        advance("tracking models", 1, len(names))
+    return {
+        "as_of": iso(as_of_ms),
+        "mature_before": iso(as_of_ms - maturity_ms),
+        "alerting_outcomes": sorted(alerting),
+        "models": found,
+    }
+
+
+def reports_of(ids: list[str], known: Labels) -> tuple[Any, Any]:
+    """Return when each transaction was reported as the fraud it still is, [n], and whether anything is known, [n].
+
+    A fraud that was taken back is none. One that is reported again after that counts from then.
+    """
+    reported: dict[str, int] = {}
+    for transaction_id, fraud, at_ms in zip(
+        known.ids.to_pylist(), known.fraud.tolist(), known.known_at_ms.tolist(), strict=True
+    ):
+        if not fraud or reported.get(transaction_id, NEVER_MS) == NEVER_MS:
+            reported[transaction_id] = at_ms if fraud else NEVER_MS
+    times = np.array([reported.get(transaction_id, NEVER_MS) for transaction_id in ids], np.int64)
+    return times, np.array([transaction_id in reported for transaction_id in ids], np.bool_)
+
+
+def _decisions(settings: Settings, scored: Path, as_of_ms: int) -> pa.Table:
+    """Return the first decisions of the transactions up to an instant."""
+    present = set(pq.read_schema(data_files(scored)[0]).names)
+    columns = {"transaction_id": pa.large_string(), "event_time_ms": pa.int64(), "outcome": pa.string()}
+    optional = {"model": pa.string(), "repeated": pa.bool_()}
+    optional |= dict.fromkeys(entity_columns(settings.event), pa.large_string())
+    table = read_table(scored, columns | {name: kind for name, kind in optional.items() if name in present})
+    for name in columns:
+        if empty := table[name].null_count:
+            raise ConfigError(
+                f"{scored}: {name}: {empty} of the rows have none; give what `fraudstream replay` wrote"
+            )
+    rows = table["event_time_ms"].to_numpy() <= as_of_ms
+    if "repeated" in table.column_names:
+        rows &= ~table["repeated"].to_numpy()
+    if not rows.any():
+        raise ConfigError(f"{scored}: none of {len(table)} transactions is there by {iso(as_of_ms)}")
+    return table.filter(pa.array(rows))
+
+
+def _of_model(tracked: Tracked, as_of_ms: int, maturity_ms: int) -> dict[str, Any]:
+    tracker = Tracker(tracked, as_of_ms, maturity_ms)
+    mature = as_of_ms - tracked.time_ms >= maturity_ms
+    parts = {"mature": mature, "provisional": ~mature}
+    return {
+        **{
+            name: asdict(tracker.figures(tracked.take(rows))) if rows.any() else None
+            for name, rows in parts.items()
+        },
+        "days": [{"day": iso(day.begins_ms)[:10], **asdict(day.figures)} for day in tracker.days(tracked)],
+    }
