@@ -91,6 +91,19 @@ MEANINGS = {
     "training.learning_rate": "LightGBM's learning rate",
     "training.seed": "of sampling and training",
     "training.negatives_max": "legitimate transactions at most; more are sampled down",
+    "evaluation.segments": "fields (each of their values), and filters as outcomes have them, whose figures are also "
+    "told by themselves, and watched by the promotion gate",
+    "promotion.objective": "what must be better: `average_precision`, or `recall` or `money` (share of frauds, of "
+    "their amounts) at the false-positive rate of the champion's alerts",
+    "promotion.confidence": "that it is better, one-sided: 0.975 lets an equal challenger through once in 40 times",
+    "promotion.resamples": "draws of the bootstrap over cards",
+    "promotion.frauds_min": "mature frauds after the training of both models",
+    "promotion.age_max": "how much older than `labels.maturity` the newest mature transaction may be",
+    "promotion.drift_max": "PSI since the challenger's training of a feature with 1 % of its gain or more",
+    "promotion.fpr_max": "false-positive rate of the challenger's alerts",
+    "promotion.fpr_rise_max": "the same, times the champion's; also in each segment",
+    "promotion.alerts_a_day_max": "alerts a day; 0: no limit",
+    "promotion.alerts_rise_max": "the same, times the champion's",
     "topics.transactions": "topic that is read",
     "topics.labels": "topic of labels; read where a feature is fed by labels",
     "topics.decisions": "topic of decisions",
@@ -378,7 +391,7 @@ def _commands() -> str:
         "# Commands",
         "Generated from the command line itself by `python -m docs.generate`.",
         "Every command says errors in one line on stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or "
-        "configuration, 130 interrupted.",
+        "configuration, 3 a refused promotion, 130 interrupted.",
     ]
     for name, command in commands():
         context = typer.Context(command, info_name=name)

@@ -49,5 +49,11 @@ class FeatureError(FraudstreamError):
     """The catalogue and the model (or the state) do not fit; the message names the feature."""
 
 
+class PromotionError(FraudstreamError):
+    """The challenger stays what it is: read the reasons; `--force REASON` promotes it anyhow, and is recorded."""
+
+    exit_code = 3
+
+
 class ModelError(FraudstreamError):
     """The model cannot be used; run `fraudstream models verify`, then train or promote another."""

@@ -198,6 +198,32 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     negatives_max: Count
 
 
+class EvaluationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[evaluation]`: what figures are also told of by themselves."""
+
+    segments: list[str]
+
+
+class PromotionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[promotion]`: what a challenger must show before it takes the champion's place."""
+
+    objective: Literal["average_precision", "recall", "money"]
+    confidence: Annotated[float, Meta(gt=0.5, lt=1)]
+    resamples: Annotated[int, Meta(ge=100, le=100_000)]
+    frauds_min: Count
+    age_max: str
+    drift_max: Annotated[float, Meta(gt=0)]
+    fpr_max: Annotated[float, Meta(gt=0, le=1)]
+    fpr_rise_max: Annotated[float, Meta(gt=0)]
+    alerts_a_day_max: Annotated[float, Meta(ge=0)]
+    alerts_rise_max: Annotated[float, Meta(gt=0)]
+
+    @property
+    def age_max_ms(self) -> int:
+        """Return how much older than maturity the newest mature transaction may be, in milliseconds."""
+        return parse_duration_ms(self.age_max, "promotion.age_max")
+
+
 class TopicSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[topics]`: their names, and how `topics create` makes them."""
 
@@ -260,6 +286,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     model: ModelSettings
     labels: LabelSettings
     training: TrainingSettings
+    evaluation: EvaluationSettings
+    promotion: PromotionSettings
     topics: TopicSettings
     worker: WorkerSettings
     kafka: KafkaConfig
@@ -385,6 +413,7 @@ def _checked(merged: dict[str, Any]) -> Settings:
         settings.state.complete_from_ms,
         settings.snapshots.interval_ms,
     )
+    _ = settings.promotion.age_max_ms
     _ = settings.labels.maturity_ms, settings.labels.grace_ms, settings.model.trusted_key_bytes
     read_words(settings.alerts.language, settings.alerts.words)
     _check_topics(settings.topics)
@@ -418,7 +447,7 @@ _MISSING = re.compile(r"Object missing required field `(.+)`")
 
 _CHOICES = {
     field.name: tuple(choice for choice in get_args(field.type) if choice)
-    for struct in (Field, EventType, WorkerSettings, DegradationSettings)
+    for struct in (Field, EventType, WorkerSettings, DegradationSettings, PromotionSettings)
     for field in msgspec.structs.fields(struct)
     if get_origin(field.type) is Literal
 }

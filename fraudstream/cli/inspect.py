@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from fraudstream.cli import signing
+from fraudstream.cli import promotion, signing
 from fraudstream.cli.options import AsJson, Brokers, Config, out, print_json, settings_from
 from fraudstream.errors import ConfigError, ModelError
 from fraudstream.settings import Settings
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    promotion.register(_models)
     signing.register(_models)
     for name, group, text in (
         ("config", _config, "Check and show the settings."),
@@ -184,28 +185,6 @@ def models_verify(
         print(f"ok: {report.version}: {report.golden_rows} golden rows score the same; {signed}")
 
 
-@_models.command("promote")
-def models_promote(
-    version: Annotated[str, typer.Argument(help="The version to make champion.")],
-    config: Config = None,
-    as_json: AsJson = False,
-) -> None:
-    """Make a verified version the champion; the old one becomes `previous`. Running workers take it."""
-    _promote(version, config, as_json)
-
-
-@_models.command("rollback")
-def models_rollback(config: Config = None, as_json: AsJson = False) -> None:
-    """Make the previous champion the champion again; a second time takes it back. Running workers follow."""
-    _promote("previous", config, as_json)
-
-
-def _promote(version: str, config: Path | None, as_json: bool) -> None:
-    registry = _registry(settings_from(config))
-    _verify(registry, version, "not promoted")
-    _tell(registry, registry.promote(version), as_json)
-
-
 @_models.command("challenge")
 def models_challenge(
     version: Annotated[str | None, typer.Argument(help="The version to score beside the champion.")] = None,
@@ -218,22 +197,8 @@ def models_challenge(
         raise ConfigError("models challenge: give either a version or --none")
     registry = _registry(settings_from(config))
     if version is not None:
-        _verify(registry, version, "not a challenger")
-    _tell(registry, registry.challenge(version), as_json)
-
-
-def _verify(registry: Registry, version: str, otherwise: str) -> None:
-    report = registry.verify(version)
-    if report.problems:
-        raise ModelError(f"{otherwise}: {report.problems[0]}")
-
-
-def _tell(registry: Registry, aliases: dict[str, str], as_json: bool) -> None:
-    if as_json:
-        print_json({"name": registry.name, "aliases": aliases})
-        return
-    named = ", ".join(f"{alias} {version}" for alias, version in aliases.items())
-    print(f"{registry.name}: {named}; running workers follow")
+        promotion.verify(registry, version, "not a challenger")
+    promotion.tell(registry, registry.challenge(version), as_json)
 
 
 def _registry(settings: Settings) -> Registry:

@@ -41,6 +41,10 @@ FOREVER_MS = 2**62  # an instant after every event time
 Flags = npt.NDArray[np.bool_]
 
 
+class NothingMatureError(ConfigError):
+    """Give a wider window, a later instant, or a shorter `labels.maturity`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """What one model says of each row, [n].
@@ -152,7 +156,8 @@ def gather(
         labels: all that the files hold; features see each in its time.
 
     Raises:
-        ConfigError: no transaction of the window is mature, or a segment does not fit the event type.
+        NothingMatureError: no transaction of the window is mature.
+        ConfigError: a segment does not fit the event type.
     """
     gathering = _Gathering(labels, panel, question)
     known = labels.as_of(question.as_of_ms)
@@ -162,7 +167,7 @@ def gather(
     if not gathering.ids:
         end = "" if question.to_ms >= FOREVER_MS else f" to {iso(question.to_ms)}"
         window = f"from {iso(question.from_ms)}{end}"
-        raise ConfigError(
+        raise NothingMatureError(
             f"{transactions}: none of {gathering.counts['transactions']} transactions {window} is mature at "
             f"{iso(question.as_of_ms)}; give a wider window, a later --as-of, or a shorter labels.maturity"
         )

@@ -120,7 +120,7 @@ def evidence_of(
         to_ms=FOREVER_MS if request.to_ms is None else request.to_ms,
         as_of_ms=as_of_ms,
         maturity_ms=maturity_ms,
-        segments=request.segments,
+        segments=list(dict.fromkeys([*settings.evaluation.segments, *request.segments])),
         baselines=request.baselines,
     )
     references = {name: reference_in(bundle) for name, bundle in bundles.items()}
@@ -166,11 +166,11 @@ def model_card(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def top_features(bundle: Bundle) -> list[dict[str, Any]]:
+def top_features(bundle: Bundle, every: bool = False) -> list[dict[str, Any]]:
     """Return the features by their share of the trees' gain, the largest first."""
     gains = lgb.Booster(model_str=bundle.parts.booster_text).feature_importance("gain")
     total = float(gains.sum()) or 1.0
-    order = np.argsort(-gains, kind="stable")[:TOP_FEATURES]
+    order = np.argsort(-gains, kind="stable")[: None if every else TOP_FEATURES]
     return [{"feature": bundle.parts.feature_names[i], "share": float(gains[i] / total)} for i in order]
 
 

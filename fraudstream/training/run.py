@@ -13,6 +13,7 @@ from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
 from fraudstream.features import Catalog, build_catalog, new_engine
 from fraudstream.registry import Registry, write_bundle
+from fraudstream.registry.promotions import promote_recorded
 from fraudstream.scoring import Model, Pipeline, build_policy
 from fraudstream.settings import Settings
 from fraudstream.training.dataset import dataset_as_of
@@ -61,7 +62,7 @@ def train_from_files(
     champion = promote or (signed_enough and not registry.aliases())
     if champion:
         registry.read(path.name)
-        registry.promote(path.name)
+        promote_recorded(registry, path.name, "trained" if registry.aliases() else "first")
     return {
         "path": str(path),
         "model": version,

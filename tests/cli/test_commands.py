@@ -348,7 +348,24 @@ def test_models_are_listed_shown_verified_challenged_promoted_and_rolled_back(
     assert (verified.code, verified.last_object()["ok"]) == (0, True)
     challenged = models("challenge", "0002", "--json")
     assert challenged.last_object()["aliases"] == {"champion": "0001", "challenger": "0002"}
-    promoted = models("promote", "0002", "--json")
+    unseen = models("promote", "0002")
+    assert (unseen.code, unseen.one_line()) == (
+        3,
+        "fraudstream: card_payment/0002 is not promoted: nothing shows that it is better than 0001; give "
+        "--transactions and --labels of what came after its training, or --force REASON",
+    )
+    files = (
+        "--transactions",
+        tiny_world.transactions,
+        "--labels",
+        tiny_world.labels,
+        "--as-of",
+        "2024-02-17",
+    )
+    refused = models("promote", "challenger", *files, "--json")
+    assert (refused.code, refused.last_object()["promoted"]) == (3, False)
+    assert refused.err.startswith("fraudstream: card_payment/0002 is not promoted: ")
+    promoted = models("promote", "0002", "--force", "it is the same", "--json")
     assert promoted.last_object()["aliases"] == {"champion": "0002", "previous": "0001"}
     assert json.loads((tmp_path / "models" / "card_payment" / "aliases.json").read_text("utf-8")) == {
         "champion": "0002",
@@ -359,6 +376,16 @@ def test_models_are_listed_shown_verified_challenged_promoted_and_rolled_back(
         0,
         "card_payment: champion 0001, previous 0002; running workers follow\n",
     )
+    told = [
+        (e["act"], e["before"], e["after"]) for e in models("history", "--json").last_object()["promotions"]
+    ]
+    assert told == [
+        ("first", "", "0001"),
+        ("refused", "0001", "0001"),
+        ("forced", "0001", "0002"),
+        ("rolled back", "0002", "0001"),
+    ]
+    assert "it is the same" in models("history").out
     assert models("challenge", "--none", "--json").last_object()["aliases"] == {
         "champion": "0001",
         "previous": "0002",

@@ -89,7 +89,10 @@ def test_a_promotion_and_a_rollback_under_load_lose_and_mix_nothing(
             lambda: has('challenger_info{model="card_payment/0003"}'), WITHIN_S, "a challenger", worker
         )
         with Load(deployment, tiny_world) as load:
-            for command, version in ((("promote", "0002"), "0002"), (("rollback",), "0001")):
+            for command, version in (
+                (("promote", "0002", "--force", "a test"), "0002"),
+                (("rollback",), "0001"),
+            ):
                 ended = fraudstream("models", *command, "-c", deployment.config, **variables)
                 assert ended.code == 0, ended.err
                 model = f'model_info{{model="card_payment/{version}"}}'
