@@ -224,6 +224,21 @@ class PromotionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         return parse_duration_ms(self.age_max, "promotion.age_max")
 
 
+class SentinelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[sentinel]`: limits beyond which the champion is rolled back."""
+
+    window: str
+    rows_min: Count
+    fpr_max: Annotated[float, Meta(gt=0, le=1)]
+    alert_rate_min: Annotated[float, Meta(ge=0, le=1)]
+    alert_rate_max: Annotated[float, Meta(gt=0, le=1)]
+
+    @property
+    def window_ms(self) -> int:
+        """Return how long is looked back, in milliseconds."""
+        return parse_duration_ms(self.window, "sentinel.window")
+
+
 class TopicSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[topics]`: their names, and how `topics create` makes them."""
 
@@ -288,6 +303,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     training: TrainingSettings
     evaluation: EvaluationSettings
     promotion: PromotionSettings
+    sentinel: SentinelSettings
     topics: TopicSettings
     worker: WorkerSettings
     kafka: KafkaConfig
@@ -413,7 +429,7 @@ def _checked(merged: dict[str, Any]) -> Settings:
         settings.state.complete_from_ms,
         settings.snapshots.interval_ms,
     )
-    _ = settings.promotion.age_max_ms
+    _ = settings.promotion.age_max_ms, settings.sentinel.window_ms
     _ = settings.labels.maturity_ms, settings.labels.grace_ms, settings.model.trusted_key_bytes
     read_words(settings.alerts.language, settings.alerts.words)
     _check_topics(settings.topics)

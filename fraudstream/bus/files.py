@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -124,6 +125,22 @@ def read_labels(path: Path) -> Labels:
     fraud = pc.equal(table["label"], "fraud").to_numpy()
     ids = table["transaction_id"].combine_chunks()
     return Labels(ids.take(pa.array(order)), fraud[order], known_at_ms[order])
+
+
+def columns_of(path: Path) -> set[str]:
+    """Return the names of the columns of the first file; of NDJSON, those of its first line.
+
+    Raises:
+        ConfigError: there is no file, or its first line is not a JSON object.
+    """
+    file = data_files(path)[0]
+    if file.suffix in _PARQUET:
+        return set(_opened(file).schema_arrow.names)
+    with file.open("rb") as lines:
+        try:
+            return set(msgspec.json.decode(lines.readline(), type=dict[str, Any]))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ConfigError(f"{file}: is not NDJSON: {' '.join(str(error).split())}") from None
 
 
 def read_table(path: Path, columns: dict[str, pa.DataType]) -> pa.Table:

@@ -11,7 +11,18 @@ import sys
 
 import typer
 
-from fraudstream.cli import audit, dlq, evaluate, explain, features, inspect, offline, online, quality
+from fraudstream.cli import (
+    audit,
+    dlq,
+    evaluate,
+    explain,
+    features,
+    inspect,
+    offline,
+    online,
+    quality,
+    sentinel,
+)
 from fraudstream.errors import FraudstreamError
 from fraudstream.logs import configure_logs
 
@@ -26,6 +37,7 @@ inspect.register(app)
 features.register(app)
 offline.register(app)
 evaluate.register(app)
+sentinel.register(app)
 quality.register(app)
 online.register(app)
 audit.register(app)

@@ -11,9 +11,8 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from fraudstream.bus.files import data_files, read_labels, read_table
+from fraudstream.bus.files import columns_of, read_labels, read_table
 from fraudstream.clock import iso, now_ms
 from fraudstream.errors import ConfigError
 from fraudstream.event import parse_instant_ms
@@ -176,7 +175,7 @@ def top_features(bundle: Bundle, every: bool = False) -> list[dict[str, Any]]:
 
 def _of_scored(settings: Settings, scored: Path, request: Request) -> tuple[Evidence, int]:
     """Return what a replay's file says, and the instant that it is judged at."""
-    present = set(pq.read_schema(data_files(scored)[0]).names)
+    present = columns_of(scored)
     columns = {
         "transaction_id": pa.large_string(),
         "event_time_ms": pa.int64(),

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from fraudstream.bus.files import Labels, data_files, read_labels, read_table
+from fraudstream.bus.files import Labels, columns_of, read_labels, read_table
 from fraudstream.clock import iso, now_ms
 from fraudstream.errors import ConfigError
 from fraudstream.scoring.tracking import NEVER_MS, Tracked, Tracker
@@ -81,7 +80,7 @@ def reports_of(ids: list[str], known: Labels) -> tuple[Any, Any]:
 
 def _decisions(settings: Settings, scored: Path, as_of_ms: int) -> pa.Table:
     """Return the first decisions of the transactions up to an instant."""
-    present = set(pq.read_schema(data_files(scored)[0]).names)
+    present = columns_of(scored)
     columns = {"transaction_id": pa.large_string(), "event_time_ms": pa.int64(), "outcome": pa.string()}
     optional = {"model": pa.string(), "repeated": pa.bool_()}
     optional |= dict.fromkeys(entity_columns(settings.event), pa.large_string())

@@ -166,3 +166,11 @@ def test_the_report_tells_all_of_it_and_needs_nothing_else(found: dict[str, Any]
     ]  # fmt: skip
     assert reader.lines == 9  # of the model and three baselines twice, and the calibration
     assert "channel = &quot;online&quot;" in page
+
+
+def test_scores_that_are_none_are_said_in_one_line(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    for text, said in (("nothing", "is not NDJSON"), ('{"a": 1}\n', "has no column transaction_id")):
+        (tmp_path / "scored.ndjson").write_text(text, "utf-8")
+        request = Request(tiny_world.labels, scored=tmp_path / "scored.ndjson")
+        with pytest.raises(ConfigError, match=said):
+            evaluate_files(tiny_world.settings, request, ignore)
