@@ -109,6 +109,8 @@ MEANINGS = {
     "sentinel.fpr_max": "matured false-positive rate of alerts beyond which it rolls back",
     "sentinel.alert_rate_min": "alerts a decision below which it rolls back; 0: never",
     "sentinel.alert_rate_max": "alerts a decision beyond which it rolls back",
+    "archive.uri": "folder that `fraudstream archive` writes, or `s3://bucket/folder`",
+    "archive.interval": "time between two writes of the archive; what was not written is read again after a crash",
     "topics.transactions": "topic that is read",
     "topics.labels": "topic of labels; read where a feature is fed by labels",
     "topics.decisions": "topic of decisions",

@@ -239,6 +239,18 @@ class SentinelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         return parse_duration_ms(self.window, "sentinel.window")
 
 
+class ArchiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[archive]`: where `fraudstream archive` keeps what Kafka forgets."""
+
+    uri: Annotated[str, Meta(min_length=1)]
+    interval: str
+
+    @property
+    def interval_ms(self) -> int:
+        """Return how often what was read is written, in milliseconds."""
+        return parse_duration_ms(self.interval, "archive.interval")
+
+
 class TopicSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[topics]`: their names, and how `topics create` makes them."""
 
@@ -304,6 +316,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     evaluation: EvaluationSettings
     promotion: PromotionSettings
     sentinel: SentinelSettings
+    archive: ArchiveSettings
     topics: TopicSettings
     worker: WorkerSettings
     kafka: KafkaConfig
@@ -428,6 +441,7 @@ def _checked(merged: dict[str, Any]) -> Settings:
         settings.state.repeat_horizon_ms,
         settings.state.complete_from_ms,
         settings.snapshots.interval_ms,
+        settings.archive.interval_ms,
     )
     _ = settings.promotion.age_max_ms, settings.sentinel.window_ms
     _ = settings.labels.maturity_ms, settings.labels.grace_ms, settings.model.trusted_key_bytes

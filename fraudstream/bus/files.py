@@ -1,12 +1,14 @@
 """Transactions and labels from Parquet and NDJSON files; tables to Parquet.
 
-A path is a file or a folder; a folder's files are read in the order of their names, which is the log order.
+A path is a file or a folder; a folder's files are read in the order of their names, which is the log order. Of
+an archive (`bus/archive.py`) those files are read that its manifest names, transactions by event time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fraudstream.batch import Int64, TransactionBatch
+from fraudstream.bus.archive import archived_files
+from fraudstream.bus.raw import is_raw, read_raw
 from fraudstream.decode import Decoder, Rejected
 from fraudstream.errors import BusError, ConfigError, RecordError
 from fraudstream.features.labels import KnownLabel
@@ -74,6 +78,10 @@ def data_files(path: Path) -> list[Path]:
     """
     if not path.exists():
         raise ConfigError(f"{path}: does not exist; give a Parquet or NDJSON file, or a folder of them")
+    if path.is_dir() and (archived := archived_files(path)) is not None:
+        if not archived:
+            raise ConfigError(f"{path}: holds no row yet; run `fraudstream archive`")
+        return archived
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     known = [p for p in files if p.suffix in _PARQUET + _NDJSON and not p.name.startswith((".", "_"))]
     if not known:
@@ -98,13 +106,22 @@ def read_transactions(
 ) -> Iterator[tuple[TransactionBatch, list[RejectedRow]]]:
     """Yield batches in event order, and the rows that are not transactions."""
     offset = 0
-    for file in data_files(path):
-        first_row = 0
-        for batch, rejected, rows in _batches(file, decoder, rows_a_batch, offset):
-            bad = [RejectedRow(str(file), first_row + r.row, r.error) for r in rejected]
-            yield batch.in_event_order(), bad
-            first_row += rows
-            offset += rows
+    for folder, files in groupby(data_files(path), key=lambda file: file.parent):
+        chosen = list(files)
+        if chosen[0].suffix in _PARQUET and is_raw(_opened(chosen[0]).schema_arrow):
+            for batch, messages in read_raw([_opened(file) for file in chosen], decoder, rows_a_batch):
+                yield (
+                    batch,
+                    [RejectedRow(f"{folder} partition {m.partition}", m.offset, m.error) for m in messages],
+                )
+            continue
+        for file in chosen:
+            first_row = 0
+            for batch, rejected, rows in _batches(file, decoder, rows_a_batch, offset):
+                bad = [RejectedRow(str(file), first_row + r.row, r.error) for r in rejected]
+                yield batch.in_event_order(), bad
+                first_row += rows
+                offset += rows
 
 
 def read_labels(path: Path) -> Labels:

@@ -12,6 +12,7 @@ import sys
 import typer
 
 from fraudstream.cli import (
+    archive,
     audit,
     dlq,
     evaluate,
@@ -43,6 +44,7 @@ online.register(app)
 audit.register(app)
 explain.register(app)
 dlq.register(app)
+archive.register(app)
 
 
 def main() -> None:

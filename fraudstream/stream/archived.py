@@ -14,10 +14,13 @@ from fraudstream.bus.lookup import rows_of
 from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
 from fraudstream.records import Alert, Decision
-from fraudstream.stream.featurelog import OWN_COLUMNS
+from fraudstream.stream.featurelog import ARCHIVE_COLUMNS, OWN_COLUMNS
 from fraudstream.stream.served import Features, Spoken, Spokens
 
-_NOT_FEATURES = {*Decision.__struct_fields__, *OWN_COLUMNS, "raw_score", "repeated", "expected_loss"}
+_NOT_FEATURES = {
+    *(*Decision.__struct_fields__, *OWN_COLUMNS, *ARCHIVE_COLUMNS),
+    *("raw_score", "repeated", "expected_loss"),
+}
 
 
 @dataclass(frozen=True, slots=True)

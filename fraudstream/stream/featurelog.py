@@ -15,6 +15,7 @@ from fraudstream.features import Catalog
 from fraudstream.stream.publish import RUN_HEADER
 
 OWN_COLUMNS = ("partition", "offset", "sequence", "transaction_id")
+ARCHIVE_COLUMNS = ("log_timestamp_ms", "log_partition", "log_offset", "run")  # of the message, in the archive
 CONTENT_TYPE = b"application/vnd.apache.arrow.stream"
 RAW_BYTES_MAX = 4_000_000  # below what the topic takes, whatever the compression makes of it
 
