@@ -90,6 +90,7 @@ MEANINGS = {
     "training.leaves_max": "leaves of a tree at most",
     "training.learning_rate": "LightGBM's learning rate",
     "training.seed": "of sampling and training",
+    "training.leak_auc_max": "AUC of one feature alone above which it is refused as a leak; 1 turns that off",
     "training.negatives_max": "legitimate transactions at most; more are sampled down",
     "evaluation.segments": "fields (each of their values), and filters as outcomes have them, whose figures are also "
     "told by themselves, and watched by the promotion gate",
@@ -156,6 +157,7 @@ ENTRY_MEANINGS = {
     "features.lag": "the window ends this much before the transaction, 1s to 90d",
     "features.label": "`fraud`: only transactions known to be fraud count; needs `lag`",
     "features.resolution": "the state is tiles of this length instead of transactions, 1s to 1d",
+    "features.monotone": "`rising` or `falling`: a model's score may follow it in this direction only",
     "outcomes.name": "free; several outcomes may have the same, one for each segment",
     "outcomes.points_min": "least risk points, 0 to 1000",
     "outcomes.probability_min": "least calibrated probability of fraud, 0 to 1",

@@ -38,6 +38,9 @@ Points = Annotated[int, Meta(ge=0, le=1000)]
 TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 
 
+Monotone = Literal["", "rising", "falling"]
+
+
 class FeatureGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One `[[features]]` table: every aggregate over every window of one entity."""
 
@@ -50,6 +53,7 @@ class FeatureGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     lag: str = ""
     label: str = ""
     resolution: str = ""
+    monotone: Monotone = ""
 
 
 class StateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -196,6 +200,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     learning_rate: Annotated[float, Meta(gt=0, le=1)]
     seed: int
     negatives_max: Count
+    leak_auc_max: Annotated[float, Meta(ge=0.5, le=1)]
 
 
 class EvaluationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fraudstream.event import EventType, spell_duration
 from fraudstream.features.aggregates import AGGREGATES
 from fraudstream.features.where import Condition
-from fraudstream.settings import StateSettings
+from fraudstream.settings import Monotone, StateSettings
 
 EVENT = "event"
 
@@ -23,6 +23,7 @@ class Feature:
         of: the fields it is taken over.
         window_ms, baseline_ms, lag_ms, resolution_ms: milliseconds; 0 where there is none.
         where: what an earlier row must fulfil to count.
+        monotone: how a model's score may follow it, `rising` or `falling`; empty: in any way.
         label: `fraud` where only rows known to be fraud count; else empty.
     """
 
@@ -43,6 +44,7 @@ class Feature:
     label: str = ""
     resolution: str = ""
     resolution_ms: int = 0
+    monotone: Monotone = ""
 
     @property
     def reach_ms(self) -> int:

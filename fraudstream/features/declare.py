@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from fraudstream.errors import ConfigError
@@ -76,6 +76,7 @@ def declaration_of(feature: Feature, event: EventType) -> FeatureGroup:
         lag=feature.lag,
         label=feature.label,
         resolution=feature.resolution,
+        monotone=feature.monotone,
     )
 
 
@@ -151,6 +152,7 @@ def _windowed(declared: _Declared, aggregate: str, window: str) -> Feature:
         lag_ms=declared.lag_ms,
         label=group.label,
         resolution=group.resolution,
+        monotone=group.monotone,
         resolution_ms=declared.resolution_ms,
     )
 
@@ -253,7 +255,14 @@ def _event_group(key: str, group: FeatureGroup, event: EventType) -> list[Featur
     for field in of:
         if field not in event.fields:
             raise ConfigError(f'{key}.of = "{field}": not a declared field')
-    return [_of_event(key, event, aggregate, of) for aggregate in group.aggregates]
+    if group.monotone and any(event.fields[field].type == "category" for field in of):
+        raise ConfigError(
+            f'{key}.monotone = "{group.monotone}": the code of a category has no order; leave it out'
+        )
+    return [
+        replace(_of_event(key, event, aggregate, of), monotone=group.monotone)
+        for aggregate in group.aggregates
+    ]
 
 
 def _of_event(key: str, event: EventType, aggregate: str, of: tuple[str, ...]) -> Feature:

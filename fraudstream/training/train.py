@@ -28,6 +28,7 @@ from fraudstream.scoring.quality import quality
 from fraudstream.settings import TrainingSettings
 from fraudstream.training.calibrate import calibrated
 from fraudstream.training.dataset import Dataset
+from fraudstream.training.leaks import check_leaks
 from fraudstream.training.replay import Advance
 
 DAY_MS = 86_400_000
@@ -35,6 +36,7 @@ FRAUDS_MIN = 10
 GOLDEN_ROWS = 256
 REFERENCE = "reference.json"
 STOP_AFTER_ROUNDS = 30
+_DIRECTIONS = {"": 0, "rising": 1, "falling": -1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,13 @@ def train(
     """Train a model that will be called `version` (`name/0001`).
 
     Raises:
-        ModelError: a window has too few frauds, or nothing legitimate.
+        ModelError: a window has too few frauds, or nothing legitimate; a feature knows the outcome.
     """
     training = data.between(windows.train, windows.gap)
     validation = data.between(windows.validate, windows.end)
     for name, part in (("training", training), ("validation", validation)):
         _check(name, part, windows)
+    check_leaks(training.X, training.fraud, catalog, settings.leak_auc_max)
     everything = data.between(windows.train, windows.end)
     share = min(1.0, settings.negatives_max / int((~everything.fraud).sum()))
     first = _fit((_sampled(training, share, settings), validation), catalog, settings, advance)
@@ -116,7 +119,7 @@ def train(
         "rejected_rows": data.rejected,
         "trees": booster.num_trees(),
         "thresholds": _thresholds(parts.points, raw[~validation.fraud]),
-        "parameters": _parameters(settings),
+        "parameters": _parameters(settings, catalog),
     }
     report = _report(booster, parts, metrics, about)
     report[REFERENCE] = json.dumps(reference_of(training.X, catalog.names))
@@ -145,7 +148,8 @@ def _sampled(data: Dataset, share: float, settings: TrainingSettings) -> Dataset
     return Dataset(data.X[rows], data.fraud[rows], data.time_ms[rows], data.rejected)
 
 
-def _parameters(settings: TrainingSettings) -> dict[str, Any]:
+def _parameters(settings: TrainingSettings, catalog: Catalog) -> dict[str, Any]:
+    monotone = [_DIRECTIONS[feature.monotone] for feature in catalog.features]
     return {
         "objective": "binary",
         "metric": "average_precision",
@@ -160,7 +164,7 @@ def _parameters(settings: TrainingSettings) -> dict[str, Any]:
         "deterministic": True,
         "force_row_wise": True,
         "verbosity": -1,
-    }
+    } | ({"monotone_constraints": monotone} if any(monotone) else {})
 
 
 def _fit(
@@ -172,7 +176,7 @@ def _fit(
     stop = lgb.early_stopping(STOP_AFTER_ROUNDS, verbose=False)
 
     return lgb.train(
-        _parameters(settings),
+        _parameters(settings, catalog),
         learn,
         settings.trees_max,
         valid_sets=[judge],
@@ -182,7 +186,7 @@ def _fit(
 
 def _refit(data: Dataset, catalog: Catalog, settings: TrainingSettings, trees: int, advance: Advance) -> Any:
     counted = _counted("training on all of it", trees, advance)
-    return lgb.train(_parameters(settings), _rows(data, catalog), trees, callbacks=[counted])
+    return lgb.train(_parameters(settings, catalog), _rows(data, catalog), trees, callbacks=[counted])
 
 
 def _rows(data: Dataset, catalog: Catalog) -> lgb.Dataset:

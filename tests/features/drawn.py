@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fraudstream.features import FeatureEngine, build_catalog
 from fraudstream.features.engine import FLAG_NAMES
 from fraudstream.features.labels import KnownLabel
@@ -32,7 +34,7 @@ def group(
     windows: list[str],
     of: str = "",
     baseline: str = "",
-    **more: str,  # where, lag, label, resolution
+    **more: Any,  # where, lag, label, resolution
 ) -> FeatureGroup:
     return FeatureGroup(
         entity=entity, aggregates=aggregates, windows=windows, of=of, baseline=baseline, **more

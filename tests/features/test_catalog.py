@@ -132,6 +132,12 @@ def test_every_key_of_a_declaration_makes_another_id() -> None:
     assert len({catalog_of(**group).features[0].id for group in groups}) == len(groups)
 
 
+def test_how_a_model_may_follow_a_feature_is_no_part_of_its_definition() -> None:
+    plain, rising = catalog_of().features[0], catalog_of(monotone="rising").features[0]
+    assert (plain.id, plain.name) == (rising.id, rising.name)
+    assert (plain.monotone, rising.monotone) == ("", "rising")
+
+
 def test_a_number_in_a_filter_is_the_same_however_it_is_written() -> None:
     plain, long = (catalog_of(where=where).features[0] for where in ("amount >= 100", "amount  >=100.00"))
     assert plain == long
@@ -268,6 +274,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "the same of a number": (
         {"aggregates": ["same_count"], "of": "amount"}, r'of = "amount": "same_count" needs an id or a category'),
     "the same of nothing": ({"aggregates": ["time_since_same"]}, r'"time_since_same" needs one declared field'),
+    "a rising category": (
+        {"entity": "event", "of": "channel", "aggregates": ["value"], "windows": [], "monotone": "rising"},
+        r'monotone = "rising": the code of a category has no order',
+    ),
     "a wrong filter": ({"where": "fee > 1"}, r"where = 'fee > 1': \"fee\" is not a declared field"),
     "a filter of the transaction itself": (
         {"entity": "event", "of": "amount", "aggregates": ["value"], "windows": [], "where": "amount > 1"},

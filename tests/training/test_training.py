@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import lightgbm as lgb
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from fraudstream.batch import Float64
 from fraudstream.bus.files import Labels, read_labels
 from fraudstream.errors import ConfigError, ModelError
 from fraudstream.features import build_catalog, new_engine
@@ -290,6 +293,34 @@ def test_a_model_has_at_most_the_trees_and_leaves_that_are_allowed(
     ]
     assert 1 <= len(sizes) <= 3
     assert max(sizes) <= 4
+
+
+def test_a_score_follows_a_feature_in_the_declared_direction_only(
+    tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    groups = [
+        msgspec.structs.replace(group, monotone="falling") if group.of == "amount" else group
+        for group in tiny_world.settings.features
+    ]
+    settings = msgspec.structs.replace(
+        tiny_world.settings_with(model__registry=str(tmp_path)), features=groups
+    )
+    made = train_from_files(settings, tiny_world.transactions, tiny_world.labels, LIVE_MS, False, ignore)
+    assert verify_bundle(Path(made["path"]), Trust()).problems == []
+    for bundle, falls in ((Path(made["path"]), True), (tiny_world.bundle, False)):
+        booster = lgb.Booster(model_str=(bundle / "booster.txt").read_text("utf-8"))
+        rows = read_golden(bundle)[:50]
+        rows = np.repeat(rows, 200, axis=0).reshape(50, 200, -1)
+        rows[:, :, booster.feature_name().index("amount")] = np.linspace(0, 2000, 200)
+        scores = booster.predict(rows.reshape(-1, rows.shape[2]), raw_score=True).reshape(50, 200)
+        assert bool((np.diff(scores, axis=1) <= 0).all()) == falls
+
+
+def read_golden(bundle: Path) -> Float64:
+    """Return the features of a bundle's golden rows, in the booster's order."""
+    table = pq.read_table(bundle / "golden.parquet")
+    names = [feature["name"] for feature in described(bundle)["features"]]
+    return np.column_stack([table[name].to_numpy() for name in names])
 
 
 def test_rows_that_are_no_transactions_are_counted_and_not_learned_from(
