@@ -101,3 +101,30 @@ class WorkerMetrics:
     def exposition(self) -> bytes:
         """Return all of it in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class RetrainMetrics:
+    """The metrics of `fraudstream retrain`, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        # Rounds by how they ended: trained, or failed (the log says why).
+        self.rounds = Counter("fraudstream_retrains", "Rounds of retraining", ["result"], registry=r)
+        # 1 where the last round failed.
+        self.failed = Gauge("fraudstream_retrain_failed", "1 after a failure", registry=r)
+        # When the last round ended, Unix seconds; 0 before the first.
+        self.ended_at = Gauge("fraudstream_retrain_ended_seconds", "End of the last round", registry=r)
+        # How long the last round took.
+        self.seconds = Gauge("fraudstream_retrain_seconds", "Time the last round took", registry=r)
+
+    def ended(self, failed: bool, took_s: float, at_ms: int) -> None:
+        """Count a round."""
+        self.rounds.labels("failed" if failed else "trained").inc()
+        self.failed.set(failed)
+        self.seconds.set(took_s)
+        self.ended_at.set(at_ms / 1000)
+
+    def exposition(self) -> bytes:
+        """Return all of it in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -22,6 +22,7 @@ from fraudstream.cli import (
     offline,
     online,
     quality,
+    retrain,
     sentinel,
 )
 from fraudstream.errors import FraudstreamError
@@ -45,6 +46,7 @@ audit.register(app)
 explain.register(app)
 dlq.register(app)
 archive.register(app)
+retrain.register(app)
 
 
 def main() -> None:

@@ -1,0 +1,107 @@
+"""Faust hosts work that is done again and again in another process: its web server, signals and supervision."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import faust
+import structlog
+from faust.app.base import BootStrategy
+from faust.web import Request, Response, View
+from mode import Service
+
+from fraudstream.clock import monotonic_s, now_ms
+from fraudstream.errors import FraudstreamError
+from fraudstream.metrics import RetrainMetrics
+from fraudstream.settings import Settings
+
+log = structlog.get_logger("retrain")
+
+Round = Callable[[threading.Event], dict[str, Any]]
+
+
+class _Boot(BootStrategy):
+    enable_kafka = False
+
+
+class Schedule:
+    """What `run_app` and the pages may know.
+
+    Attributes:
+        failure: None: a round that fails is counted, and the next one comes.
+        halt: ends the round that is under way.
+    """
+
+    def __init__(self) -> None:
+        self.metrics = RetrainMetrics()
+        self.failure: BaseException | None = None
+        self.halt = threading.Event()
+
+
+def create_schedule(settings: Settings, every_s: float, work: Round) -> faust.App:
+    """Return the Faust app that does a round at once and then every `every_s` seconds, counted from start to start.
+
+    Args:
+        work: does one round, in a thread; raises FraudstreamError where it failed.
+    """
+    app = faust.App(
+        "fraudstream-retrain",
+        broker="kafka://" + str(settings.kafka["bootstrap.servers"]).split(",", maxsplit=1)[0],
+        store="memory://",
+        datadir=os.path.join(tempfile.gettempdir(), f"fraudstream-faust-{os.getpid()}"),
+        web_host=settings.worker.web_host,
+        web_bind=settings.worker.web_host,
+        web_port=settings.worker.web_port or 1,  # Faust takes no 0; the server is off then
+        web_enabled=settings.worker.web_port > 0,
+        autodiscover=False,
+    )
+    app.BootStrategy = _Boot
+    app.boot_strategy = _Boot(app)
+    schedule = Schedule()
+    app.hot = schedule
+
+    @app.service
+    class Rounds(Service):
+        """One round after the other."""
+
+        async def on_stop(self) -> None:
+            schedule.halt.set()
+
+        @Service.task
+        async def _run(self) -> None:
+            while not self.should_stop:
+                began_s = monotonic_s()
+                await asyncio.to_thread(_round, schedule, work)
+                await self.sleep(max(0.0, every_s - (monotonic_s() - began_s)))
+
+    @app.page("/metrics")
+    class Metrics(View):
+        async def get(self, request: Request) -> Response:
+            return self.bytes(schedule.metrics.exposition(), content_type="text/plain")
+
+    @app.page("/livez")
+    class Live(View):
+        async def get(self, request: Request) -> Response:
+            return self.text('{"live": true}\n', content_type="application/json")
+
+    return app
+
+
+def _round(schedule: Schedule, work: Round) -> None:
+    began_s, error = monotonic_s(), None
+    try:
+        result = work(schedule.halt)
+    except FraudstreamError as raised:
+        error = raised
+    if schedule.halt.is_set():
+        return
+    schedule.metrics.ended(error is not None, monotonic_s() - began_s, now_ms())
+    if error is not None:
+        log.error("retrain_failed", error=str(error))
+    else:
+        log.info("retrained", model=result["model"], champion=result["champion"], gate=result["gate"])
