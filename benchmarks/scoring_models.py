@@ -20,8 +20,8 @@ from benchmarks.features_process import run_function
 from benchmarks.handbook_data import add_data_option, data_of
 from benchmarks.product import EXAMPLES, command
 from fraudstream.batch import Float64
-from fraudstream.bus.files import read_labels
 from fraudstream.features import build_catalog, new_engine
+from fraudstream.ledger import read_labels
 from fraudstream.scoring.trees import Trees, read_trees
 from fraudstream.settings import load_settings
 from fraudstream.simulate import WorldConfig, simulate
@@ -114,7 +114,7 @@ def observed(folder: Path, config: Path | None, overrides: dict[str, Any]) -> Da
     """Return the features and labels of a folder's transactions."""
     settings = load_settings(config, environment={}, overrides=overrides)
     engine = new_engine(settings, build_catalog(settings.features, settings.event))
-    labels = read_labels(folder / "labels")
+    labels = read_labels(folder / "labels", {})
     return dataset_as_of(folder / "transactions", labels, engine, ALL_MS, lambda *done: None)
 
 

@@ -82,6 +82,8 @@ MEANINGS = {
     "model.trusted_keys": "public keys whose [signatures](operations.md#signatures) count, as `fraudstream models "
     "keygen` prints them; a signature by another key is refused as soon as there is one",
     "labels.maturity": "age at which a transaction without a label counts as legitimate",
+    "labels.precedence": "sources, the one to be believed first, others last; none: the latest label counts",
+    "labels.silence": "`fraudstream labels report` shows longer stretches without one labelled transaction",
     "labels.grace": "features see a label this much stream time after its `known_at`",
     "training.days": "length of the training window, in days",
     "training.gap_days": "days between training and validation, so that one fraud does not stand in both",

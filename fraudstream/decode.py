@@ -191,11 +191,16 @@ class Decoder:
             found.setdefault(row, RecordError(path, reason))
 
 
+class _LabelMessage(Label, frozen=True, kw_only=True):
+    transaction_id: str = ""
+    entity: str = ""
+
+
 class LabelDecoder:
     """Reads labels as they stand in their topic."""
 
     def __init__(self) -> None:
-        self._json = msgspec.json.Decoder(Label)
+        self._json = msgspec.json.Decoder(_LabelMessage)
 
     def decode(self, values: Sequence[bytes | None]) -> tuple[list[Label], list[Rejected]]:
         """Return the good labels in the given order, and the others."""
@@ -210,7 +215,9 @@ class LabelDecoder:
         return labels, rejected
 
 
-def _check_label(label: Label) -> None:
+def _check_label(label: _LabelMessage) -> None:
+    if label.entity:
+        raise RecordError("$.entity", "a label of a whole entity belongs into the files of the label ledger")
     if not label.transaction_id:
         raise RecordError("$.transaction_id", "is required and missing")
     if not TIME_MIN_MS <= label.known_at < TIME_MAX_MS:

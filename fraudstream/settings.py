@@ -173,10 +173,12 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class LabelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[labels]`: when silence means legitimate, and when a label counts."""
+    """`[labels]`: when silence means legitimate, and which label counts, and when."""
 
     maturity: str
     grace: str
+    precedence: Annotated[list[str], Meta(max_length=100)]
+    silence: str
 
     @property
     def maturity_ms(self) -> int:
@@ -187,6 +189,22 @@ class LabelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def grace_ms(self) -> int:
         """Return how long after `known_at` features see a label, in milliseconds of stream time."""
         return parse_duration_ms(self.grace, "labels.grace")
+
+    @property
+    def silence_ms(self) -> int:
+        """Return how long without any labelled transaction means that there was no source, in milliseconds."""
+        return parse_duration_ms(self.silence, "labels.silence")
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Return by source its rank: the first has the highest, one that is not named has 0."""
+        named = self.precedence
+        for source in named:
+            if not source or named.count(source) > 1:
+                raise ConfigError(
+                    f"labels.precedence = {json.dumps(named)}: give each source once, the one to be believed first"
+                )
+        return {source: len(named) - i for i, source in enumerate(named)}
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -449,7 +467,8 @@ def _checked(merged: dict[str, Any]) -> Settings:
         settings.archive.interval_ms,
     )
     _ = settings.promotion.age_max_ms, settings.sentinel.window_ms
-    _ = settings.labels.maturity_ms, settings.labels.grace_ms, settings.model.trusted_key_bytes
+    _ = settings.labels.maturity_ms, settings.labels.grace_ms, settings.labels.silence_ms
+    _ = settings.labels.ranks, settings.model.trusted_key_bytes
     read_words(settings.alerts.language, settings.alerts.words)
     _check_topics(settings.topics)
     if not str(settings.kafka.get("bootstrap.servers", "")):

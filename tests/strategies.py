@@ -343,6 +343,7 @@ def tellings(draw: st.DrawFn, rows: int, times: st.SearchStrategy[int]) -> Told:
         transaction_id=f"t{draw(st.integers(0, rows))}",
         fraud=draw(st.sampled_from([True, True, False])),
         known_at_ms=draw(st.one_of(st.just(START_MS), times)),
+        rank=draw(st.sampled_from([0, 0, 1, 2])),
     )
     return Told(draw(st.one_of(st.just(0), st.integers(0, rows))), label)
 

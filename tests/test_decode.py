@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraudstream.batch import MISSING, TransactionBatch
-from fraudstream.decode import Decoder, Rejected, read_measures, read_texts
+from fraudstream.decode import Decoder, LabelDecoder, Rejected, read_measures, read_texts
 from fraudstream.errors import RecordError
 from fraudstream.event import FIXED_POINT_MAX, EventType, Field, check_event
 
@@ -633,3 +633,10 @@ def test_a_table_without_a_required_column_is_refused_and_without_an_optional_on
 def test_an_empty_table_gives_an_empty_batch() -> None:
     batch, rejected = decoder_of().decode_columns({source: [] for source in message()})
     assert (len(batch), rejected) == (0, [])
+
+
+def test_a_label_of_a_whole_entity_is_rejected_with_the_place_where_it_belongs() -> None:
+    wide = b'{"entity":"card","key":"c","from":1,"label":"fraud","known_at":1700000000000}'
+    labels, rejected = LabelDecoder().decode([wide])
+    assert not labels
+    assert (rejected[0].error.path, "label ledger" in rejected[0].error.reason) == ("$.entity", True)

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 
 from docs.generate import ROOT
-from fraudstream.bus.files import LABEL_COLUMNS, read_table
-from tests.stream.running import Running, as_messages, start
+from fraudstream.ledger import read_ledger
+from tests.stream.running import SENT, Running, as_messages, start
 from tests.worlds import TinyWorld
 
 
@@ -54,6 +54,6 @@ def test_simulated_transactions_are_valid(tiny_world: TinyWorld) -> None:
 
 def test_simulated_labels_are_valid(tiny_world: TinyWorld) -> None:
     checker = validator("label")
-    labels = read_table(tiny_world.labels, LABEL_COLUMNS).to_pylist()
+    labels = read_ledger(tiny_world.labels).select(SENT).to_pylist()
     assert labels
     assert all(checker.is_valid(label) for label in labels)

@@ -6,28 +6,23 @@ an archive (`bus/archive.py`) those files are read that its manifest names, tran
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fraudstream.batch import Int64, TransactionBatch
+from fraudstream.batch import TransactionBatch
 from fraudstream.bus.archive import archived_files
 from fraudstream.bus.raw import is_raw, read_raw
 from fraudstream.decode import Decoder, Rejected
 from fraudstream.errors import BusError, ConfigError, RecordError
-from fraudstream.features.labels import KnownLabel
 
 ROWS_A_BATCH = 8192
-LABEL_COLUMNS = {"transaction_id": pa.large_string(), "label": pa.string(), "known_at": pa.int64()}
 _PARQUET, _NDJSON = (".parquet",), (".ndjson", ".jsonl", ".json")
 
 
@@ -38,36 +33,6 @@ class RejectedRow:
     file: str
     row: int
     error: RecordError
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """What became known, in the order of `known_at`; what became known at once stands as in the files.
-
-    Attributes:
-        ids: of the transactions, [n].
-        fraud: [n].
-        known_at_ms: Unix milliseconds UTC, [n], ascending.
-    """
-
-    ids: pa.Array
-    fraud: npt.NDArray[np.bool_]
-    known_at_ms: Int64
-
-    def as_of(self, instant_ms: int) -> Labels:
-        """Return what was known at an instant."""
-        end = int(np.searchsorted(self.known_at_ms, instant_ms, side="right"))
-        return Labels(self.ids.slice(0, end), self.fraud[:end], self.known_at_ms[:end])
-
-    def latest(self) -> dict[str, bool]:
-        """Return fraud or not by transaction id; the latest label counts."""
-        return dict(zip(self.ids.to_pylist(), self.fraud.tolist(), strict=True))
-
-    def known_within(self, after_ms: int, until_ms: int) -> list[KnownLabel]:
-        """Return what became known after one instant and not after the other, in that order."""
-        start, end = np.searchsorted(self.known_at_ms, (after_ms, until_ms), side="right").tolist()
-        columns = (self.ids[start:end].to_pylist(), self.fraud[start:end], self.known_at_ms[start:end])
-        return [KnownLabel(i, bool(fraud), int(at_ms)) for i, fraud, at_ms in zip(*columns, strict=True)]
 
 
 def data_files(path: Path) -> list[Path]:
@@ -124,26 +89,6 @@ def read_transactions(
                 offset += rows
 
 
-def read_labels(path: Path) -> Labels:
-    """Read the labels of files; all of them stand in memory.
-
-    Raises:
-        ConfigError: a label is neither `fraud` nor `legit`, or a value is missing.
-    """
-    table = read_table(path, LABEL_COLUMNS)
-    kinds = set(pc.unique(table["label"]).to_pylist()) - {"fraud", "legit"}
-    if kinds:
-        raise ConfigError(f'{path}: label {sorted(map(str, kinds))[0]!r}: give "fraud" or "legit"')
-    for name in ("transaction_id", "known_at"):
-        if table[name].null_count:
-            raise ConfigError(f"{path}: {name}: {table[name].null_count} of the labels have none")
-    known_at_ms = table["known_at"].to_numpy()
-    order = np.argsort(known_at_ms, kind="stable")
-    fraud = pc.equal(table["label"], "fraud").to_numpy()
-    ids = table["transaction_id"].combine_chunks()
-    return Labels(ids.take(pa.array(order)), fraud[order], known_at_ms[order])
-
-
 def columns_of(path: Path) -> set[str]:
     """Return the names of the columns of the first file; of NDJSON, those of its first line.
 
@@ -160,8 +105,11 @@ def columns_of(path: Path) -> set[str]:
             raise ConfigError(f"{file}: is not NDJSON: {' '.join(str(error).split())}") from None
 
 
-def read_table(path: Path, columns: dict[str, pa.DataType]) -> pa.Table:
+def read_table(path: Path, columns: dict[str, pa.DataType], optional: Collection[str] = ()) -> pa.Table:
     """Read whole files with these columns, cast to these types (labels, small tables).
+
+    Args:
+        optional: columns that are null where a file has none.
 
     Raises:
         ConfigError: a column is missing or of another kind.
@@ -179,8 +127,11 @@ def read_table(path: Path, columns: dict[str, pa.DataType]) -> pa.Table:
             except pa.ArrowInvalid as error:
                 raise ConfigError(f"{file}: is not NDJSON: {error}") from None
         missing = [name for name in columns if name not in table.column_names]
-        if missing:
-            raise ConfigError(f"{file}: has no column {', '.join(missing)}; needed are {', '.join(columns)}")
+        for name in {*missing} & {*optional}:
+            table = table.append_column(name, pa.nulls(len(table), columns[name]))
+        if missing := [name for name in missing if name not in optional]:
+            needed = [name for name in columns if name not in optional]
+            raise ConfigError(f"{file}: has no column {', '.join(missing)}; needed are {', '.join(needed)}")
         try:
             tables.append(table.select(list(columns)).cast(pa.schema(list(columns.items()))))
         except pa.ArrowInvalid as error:

@@ -19,6 +19,7 @@ from fraudstream.cli import (
     explain,
     features,
     inspect,
+    labels,
     offline,
     online,
     quality,
@@ -41,6 +42,7 @@ offline.register(app)
 evaluate.register(app)
 sentinel.register(app)
 quality.register(app)
+labels.register(app)
 online.register(app)
 audit.register(app)
 explain.register(app)

@@ -1,13 +1,14 @@
 """Labels that features see: each joins the entities of its transaction, from `known_at` + grace on, in stream time.
 
-Stream time at a row is the newest event time of all rows up to it. Of the labels that are visible, the one with the
-latest `known_at` counts, so that a reversal takes a mark back, and an older label that comes later changes nothing.
+Stream time at a row is the newest event time of all rows up to it. Of the labels that are visible, the one of the
+highest rank counts, of those the one with the latest `known_at`, so that a reversal takes a mark back, and an older
+label that comes later changes nothing.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import count, pairwise
 from typing import NamedTuple
 
@@ -17,13 +18,15 @@ import numpy.typing as npt
 from fraudstream.batch import Int64, UInt64
 from fraudstream.features.keys import hash_texts
 from fraudstream.features.recent import Recent
+from fraudstream.records import Label
 
 WAITING_MAX = 1_000_000  # transactions that labels wait for
-# Words of a remembered transaction: its event time, the latest label (twice its `known_at`, and 1 for fraud),
+# Words of a remembered transaction: its event time, the label that counts (twice its weight, and 1 for fraud),
 # then for each labelled stage its entity's hash, 0 where it left no state, then the bits of the filters that
 # it fulfils in each, four stages a word.
 R_TIME, R_LABEL, R_ENTITIES = range(Recent.FIRST, Recent.FIRST + 3)
 STAGES_A_WORD = 4
+RANK_UNIT = 2**43  # more than any `known_at`: the year 2248
 _UNLABELLED = np.iinfo(np.int64).min
 
 
@@ -32,11 +35,24 @@ class KnownLabel(NamedTuple):
 
     Attributes:
         known_at_ms: Unix milliseconds UTC.
+        rank: of its source, as `labels.precedence` gives it.
     """
 
     transaction_id: str
     fraud: bool
     known_at_ms: int
+    rank: int = 0
+
+    @property
+    def said(self) -> int:
+        """Return twice the rank, and 1 for fraud."""
+        return 2 * self.rank + self.fraud
+
+
+def known_label(label: Label, ranks: Mapping[str, int]) -> KnownLabel:
+    """Return a message of the topic as features learn it."""
+    rank = ranks.get(label.source, 0)
+    return KnownLabel(label.transaction_id, label.label == "fraud", label.known_at, rank)
 
 
 class Marking(NamedTuple):
@@ -79,10 +95,8 @@ class LabelBook:
         bit_words = -(-stages // STAGES_A_WORD)
         self._stages = stages
         self.transactions = Recent(horizon_ms, R_ENTITIES + stages + bit_words)
-        self.waiting: list[
-            tuple[int, int, int, bool]
-        ] = []  # a heap: visible at, order learned, id hash, fraud
-        self.orphans: dict[int, list[tuple[int, bool]]] = {}  # by id hash: visible at, fraud
+        self.waiting: list[tuple[int, int, int, int]] = []  # a heap: visible at, order learned, id hash, said
+        self.orphans: dict[int, list[tuple[int, int]]] = {}  # by id hash: visible at, said
         self._order = count()
         self._ids = np.empty(0, np.uint64)
         self._entities: list[UInt64] = []
@@ -94,17 +108,15 @@ class LabelBook:
         hashes = hash_texts([label.transaction_id for label in known]).tolist()
         for label, id_hash in zip(known, hashes, strict=True):
             visible_ms = label.known_at_ms + self.grace_ms
-            heapq.heappush(self.waiting, (visible_ms, next(self._order), id_hash, label.fraud))
+            heapq.heappush(self.waiting, (visible_ms, next(self._order), id_hash, label.said))
 
-    def restore(
-        self, waiting: list[tuple[int, int, int, bool]], orphans: list[tuple[int, int, bool]]
-    ) -> None:
+    def restore(self, waiting: list[tuple[int, int, int, int]], orphans: list[tuple[int, int, int]]) -> None:
         """Take in the labels that waited when a snapshot was saved."""
         self.waiting = waiting
         heapq.heapify(self.waiting)
         self.orphans = {}
-        for id_hash, visible_ms, fraud in orphans:
-            self.orphans.setdefault(id_hash, []).append((visible_ms, fraud))
+        for id_hash, visible_ms, said in orphans:
+            self.orphans.setdefault(id_hash, []).append((visible_ms, said))
         self._order = count(1 + max((order for _, order, _, _ in waiting), default=0))
 
     def markings(
@@ -133,8 +145,8 @@ class LabelBook:
             watermark_ms = int(stream_ms[end - 1])
             due = self._orphans_of(ids[span], first)
             while self.waiting and self.waiting[0][0] <= watermark_ms:
-                visible_ms, _, id_hash, fraud = heapq.heappop(self.waiting)
-                due.append((int(np.searchsorted(stream_ms, visible_ms)), id_hash, visible_ms, fraud))
+                visible_ms, _, id_hash, said = heapq.heappop(self.waiting)
+                due.append((int(np.searchsorted(stream_ms, visible_ms)), id_hash, visible_ms, said))
             marks += [mark for label in due if (mark := self._weigh(label, end, stream_ms))]
         marks.sort(key=lambda mark: mark.row)
         return marks
@@ -169,33 +181,34 @@ class LabelBook:
             words[:, column + self._stages + place] |= fulfilled.astype(np.int64) << (16 * shift)
         return words
 
-    def _orphans_of(self, ids: UInt64, first: int) -> list[tuple[int, int, int, bool]]:
+    def _orphans_of(self, ids: UInt64, first: int) -> list[tuple[int, int, int, int]]:
         """Return the labels that waited for these transactions, of which the first is row `first`."""
         due = []
         if self.orphans:
             hashes = ids.tolist()
             for row in np.flatnonzero([*map(self.orphans.__contains__, hashes)]).tolist():
-                for visible_ms, fraud in self.orphans.pop(hashes[row], ()):
-                    due.append((first + row, hashes[row], visible_ms, fraud))
+                for visible_ms, said in self.orphans.pop(hashes[row], ()):
+                    due.append((first + row, hashes[row], visible_ms, said))
         return due
 
-    def _weigh(self, label: tuple[int, int, int, bool], end: int, stream_ms: Int64) -> Marking | None:
+    def _weigh(self, label: tuple[int, int, int, int], end: int, stream_ms: Int64) -> Marking | None:
         """Return the mark that a visible label makes; None where it changes nothing.
 
         Args:
             end: behind the rows that are remembered by now; its transaction may be one of them.
         """
-        row, id_hash, visible_ms, fraud = label
+        row, id_hash, visible_ms, said = label
         now_ms = int(stream_ms[row])
         entry = self.transactions.find(id_hash, now_ms)
         if entry is None:
-            self._keep_orphan(id_hash, visible_ms, fraud, now_ms)
+            self._keep_orphan(id_hash, visible_ms, said, now_ms)
             return None
-        known_at_ms = visible_ms - self.grace_ms
+        rank, fraud = said >> 1, bool(said & 1)
+        weight = rank * RANK_UNIT + visible_ms - self.grace_ms
         former = int(entry[R_LABEL])
-        if known_at_ms < former >> 1:
+        if weight < former >> 1:
             return None
-        entry[R_LABEL] = 2 * known_at_ms + fraud
+        entry[R_LABEL] = 2 * weight + fraud
         if bool(former & 1) == fraud:
             return None
         same = self._ids[:end] == np.uint64(id_hash)
@@ -207,10 +220,10 @@ class LabelBook:
         bits = entry[R_ENTITIES + self._stages :].tolist()
         return Marking(row, source, id_hash, int(entry[R_TIME]), hashes, bits, sign)
 
-    def _keep_orphan(self, id_hash: int, visible_ms: int, fraud: bool, now_ms: int) -> None:
+    def _keep_orphan(self, id_hash: int, visible_ms: int, said: int, now_ms: int) -> None:
         """Let a label wait for its transaction, as long as that could still be seen; within a bound."""
         if len(self.orphans) >= WAITING_MAX:
             old_ms = now_ms - self.transactions.horizon_ms
             self.orphans = {key: kept for key, kept in self.orphans.items() if kept[-1][0] > old_ms}
         if len(self.orphans) < WAITING_MAX:
-            self.orphans.setdefault(id_hash, []).append((visible_ms, fraud))
+            self.orphans.setdefault(id_hash, []).append((visible_ms, said))

@@ -94,7 +94,7 @@ def audit(
     runs = read_runs(read, topics)  # first: so the transactions of all of them are there
     catalog = warmed().catalog
     transactions = Transactions(read(topics.transactions), Decoder(settings.event, catalog.fields_used))
-    dead, labels = read_dead_letters(read, topics), read_known(read, topics)
+    dead, labels = read_dead_letters(read, topics), read_known(read, topics, settings.labels.ranks)
     if any(run.log for run in runs):
         found.features = {name: [0, 0, 0] for name in catalog.names}
     _account(runs, transactions, dead, found)

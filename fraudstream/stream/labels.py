@@ -14,8 +14,9 @@ from fraudstream.bus.base import LabelSource, Positions
 from fraudstream.clock import Seldom
 from fraudstream.decode import LabelDecoder
 from fraudstream.features import FeatureEngine
-from fraudstream.features.labels import KnownLabel
+from fraudstream.features.labels import known_label
 from fraudstream.metrics import WorkerMetrics
+from fraudstream.settings import LabelSettings
 from fraudstream.stream.publish import LABEL_STAGE, Publisher
 
 log = structlog.get_logger("worker")
@@ -29,16 +30,16 @@ class LabelFeed:
     Args:
         source: all labels.
         publisher: takes the bad ones.
-        grace_ms: after `known_at`; from then on a replay sees a label.
+        settings: when features see a label, and which one counts.
     """
 
     def __init__(
-        self, source: LabelSource, publisher: Publisher, metrics: WorkerMetrics, grace_ms: int
+        self, source: LabelSource, publisher: Publisher, metrics: WorkerMetrics, settings: LabelSettings
     ) -> None:
         self._source = source
         self._publisher = publisher
         self._metrics = metrics
-        self._grace_ms = grace_ms
+        self._grace_ms, self._ranks = settings.grace_ms, settings.ranks
         self._decoder = LabelDecoder()
         self._seldom = Seldom()
         self._bad = 0  # since the last complaint
@@ -78,7 +79,7 @@ class LabelFeed:
         if not rebuilding:
             seen_ms = engine.watermark_ms - self._grace_ms
             late = sum(label.known_at <= seen_ms for label in labels)
-        engine.learn(KnownLabel(one.transaction_id, one.label == "fraud", one.known_at) for one in labels)
+        engine.learn(known_label(one, self._ranks) for one in labels)
         results = (("learned", len(labels) - late), ("late", late), ("bad", len(rejected)))
         for result, number in results:
             self._metrics.labels.labels(result).inc(number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from fraudstream.batch import MISSING, Int64, TransactionBatch
 from fraudstream.decode import Decoder, LabelDecoder
-from fraudstream.features.labels import KnownLabel
+from fraudstream.features.labels import KnownLabel, known_label
 from fraudstream.records import Decision
 from fraudstream.settings import TopicSettings
 from fraudstream.stream.featurelog import OWN_COLUMNS
@@ -138,10 +138,10 @@ def read_dead_letters(read: Read, topics: TopicSettings) -> set[Position]:
     return found
 
 
-def read_known(read: Read, topics: TopicSettings) -> list[KnownLabel]:
+def read_known(read: Read, topics: TopicSettings, ranks: Mapping[str, int]) -> list[KnownLabel]:
     """Return all good labels in the order in which they stand in the topic."""
     labels, _ = LabelDecoder().decode([message.value() for message in read(topics.labels)])
-    return [KnownLabel(label.transaction_id, label.label == "fraud", label.known_at) for label in labels]
+    return [known_label(label, ranks) for label in labels]
 
 
 class Transactions:

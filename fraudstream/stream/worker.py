@@ -136,7 +136,7 @@ class Worker:
         self._reloads = Reloads(self._server, metrics, watches)
         self._labels: LabelFeed | None = None
         if ends.labels is not None and engine.labels is not None:
-            self._labels = LabelFeed(ends.labels, self._publisher, metrics, settings.labels.grace_ms)
+            self._labels = LabelFeed(ends.labels, self._publisher, metrics, settings.labels)
         self._polled: Sequence[Any] = []  # messages that wait for the labels
         self._generation = ends.source.generation
         self._restored: tuple[FeatureEngine, Stamp] | None = None

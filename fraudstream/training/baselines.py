@@ -9,9 +9,9 @@ import numpy.typing as npt
 from sklearn.tree import DecisionTreeClassifier
 
 from fraudstream.batch import Float64, TransactionBatch
-from fraudstream.bus.files import Labels
 from fraudstream.features import Catalog
 from fraudstream.features.catalog import EVENT
+from fraudstream.ledger import Labels, newest_mature_ms
 
 HISTORY_MS = 60 * 86_400_000
 TREE = {"max_leaf_nodes": 32, "min_samples_leaf": 50, "random_state": 0}
@@ -37,8 +37,8 @@ class TreeBaseline:
     def __init__(self, catalog: Catalog, labels: Labels, window_ms: int, maturity_ms: int) -> None:
         own = [i for i, f in enumerate(catalog.features) if f.entity == EVENT]
         self._columns = np.array(own, np.int64)
-        self._known = labels.as_of(window_ms).latest()
-        self._end_ms = window_ms - maturity_ms
+        self._event, self._known = catalog.event, labels.as_of(window_ms).outcomes()
+        self._end_ms = newest_mature_ms(window_ms, maturity_ms)
         self._parts: list[tuple[Float64, Any]] = []
         self._tree: Any = None
         self.learned = False
@@ -51,7 +51,7 @@ class TreeBaseline:
         """Keep what may be learned from."""
         rows = np.flatnonzero(self.learns_from(batch))
         if len(rows) and len(self._columns):
-            fraud = np.array([self._known.get(batch.ids[i], False) for i in rows.tolist()], np.bool_)
+            fraud, _ = self._known.of_batch(batch.take(rows), self._event)
             self._parts.append((X[np.ix_(rows, self._columns)], fraud))
 
     def score(self, X: Float64) -> Float64:

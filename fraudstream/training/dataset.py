@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fraudstream.batch import Float64, Int64, TransactionBatch
-from fraudstream.bus.files import Labels
 from fraudstream.clock import iso
 from fraudstream.errors import ConfigError
 from fraudstream.features import FeatureEngine
+from fraudstream.ledger import Labels
 from fraudstream.training.replay import Advance, LogFiles, observe_files
 
 
@@ -63,8 +63,8 @@ def dataset_as_of(
     def wanted(batch: TransactionBatch) -> bool:
         return bool(((batch.time_ms >= start_ms) & (batch.time_ms < end_ms)).any())
 
-    known = labels.latest()
-    files = LogFiles(transactions, labels, end_ms=end_ms)
+    event, outcomes = engine.catalog.event, labels.outcomes()
+    files = LogFiles(transactions, labels, labels.fields(event), end_ms)
     parts: list[tuple[Float64, npt.NDArray[np.bool_], Int64]] = []
     rejected = 0
     for seen in observe_files(files, engine, wanted, advance):
@@ -72,7 +72,7 @@ def dataset_as_of(
         batch = seen.fresh
         rows = np.flatnonzero((batch.time_ms >= start_ms) & (batch.time_ms < end_ms))
         if len(rows):
-            fraud = np.array([known.get(batch.ids[i], False) for i in rows.tolist()])
+            fraud, _ = outcomes.of_batch(batch.take(rows), event)
             parts.append((seen.observed.X[rows], fraud, batch.time_ms[rows]))
     if not parts:
         raise ConfigError(

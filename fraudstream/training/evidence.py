@@ -1,6 +1,6 @@
 """Files -> mature transactions with what each model says of them and what became known: what evaluation judges.
 
-Only mature transactions count, by the rule of training sets (`dataset.py`). All models see the same rows and the same
+Only mature transactions count, by the rule of the ledger (`ledger.py`). All models see the same rows and the same
 features. Baselines stand beside them: the amount, a count of the card's last transactions, and a small tree on the
 transaction's own fields that learned from what was known when the window began.
 """
@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from fraudstream.batch import Float64, Int64, TransactionBatch
-from fraudstream.bus.files import Labels
 from fraudstream.clock import iso
 from fraudstream.errors import ConfigError
 from fraudstream.features import Observed
+from fraudstream.ledger import Flags, Labels, newest_mature_ms
 from fraudstream.scoring import Pipeline
 from fraudstream.scoring.decide import amounts
 from fraudstream.scoring.drift import Drift
@@ -37,8 +36,6 @@ from fraudstream.training.replay import (
 from fraudstream.training.segments import Segments, codes_of
 
 FOREVER_MS = 2**62  # an instant after every event time
-
-Flags = npt.NDArray[np.bool_]
 
 
 class NothingMatureError(ConfigError):
@@ -159,19 +156,19 @@ def gather(
         NothingMatureError: no transaction of the window is mature.
         ConfigError: a segment does not fit the event type.
     """
-    gathering = _Gathering(labels, panel, question)
     known = labels.as_of(question.as_of_ms)
+    gathering = _Gathering(known, panel, question)
     files = LogFiles(transactions, known, gathering.fields, question.to_ms)
     for seen in observe_files(files, panel.pipeline.engine, gathering.wants, advance):
         gathering.see(seen)
-    if not gathering.ids:
+    if not gathering.columns:
         end = "" if question.to_ms >= FOREVER_MS else f" to {iso(question.to_ms)}"
         window = f"from {iso(question.from_ms)}{end}"
         raise NothingMatureError(
             f"{transactions}: none of {gathering.counts['transactions']} transactions {window} is mature at "
             f"{iso(question.as_of_ms)}; give a wider window, a later --as-of, or a shorter labels.maturity"
         )
-    return gathering.evidence(known)
+    return gathering.evidence()
 
 
 class _Gathering:
@@ -185,10 +182,11 @@ class _Gathering:
         begins = (question.from_ms, question.maturity_ms)
         self._tree = TreeBaseline(self._catalog, labels, *begins) if question.baselines else None
         self._drift = {name: Drift(known, self._catalog.names) for name, known in panel.references.items()}
-        self._columns: dict[str, list[Any]] = {}
-        self.ids: list[pa.Array] = []
+        self._outcomes = labels.outcomes()
+        self.columns: dict[str, list[Any]] = {}
         self.counts = dict.fromkeys(("transactions", "repeated", "rejected", "newest_ms"), 0)
-        self.fields = frozenset(panel.pipeline.policy.fields_used | self._segments.fields)
+        own = panel.pipeline.policy.fields_used | self._segments.fields
+        self.fields = frozenset(own | labels.fields(self._catalog.event))
 
     def wants(self, batch: TransactionBatch) -> bool:
         """Tell whether the features of a batch are needed."""
@@ -209,7 +207,7 @@ class _Gathering:
             self.counts["newest_ms"] = max(self.counts["newest_ms"], int(seen.fresh.time_ms[inside].max()))
             for counting in self._drift.values():
                 counting.count(X[inside])
-        mature_ms = self._question.as_of_ms - self._question.maturity_ms
+        mature_ms = newest_mature_ms(self._question.as_of_ms, self._question.maturity_ms)
         rows = np.flatnonzero(inside & (seen.fresh.time_ms <= mature_ms))
         if len(rows):
             self._keep(seen.fresh.take(rows), Observed(X[rows], seen.observed.flags[rows]))
@@ -219,9 +217,9 @@ class _Gathering:
 
     def _keep(self, batch: TransactionBatch, observed: Observed) -> None:
         event, X = self._catalog.event, observed.X
-        self.ids.append(pa.array(batch.ids, pa.large_string()))
         self._segments.add(batch)
         columns: dict[str, Any] = {"time_ms": batch.time_ms, "amount": amounts(batch, event)}
+        columns["fraud"], columns["labelled"] = self._outcomes.of_batch(batch, event)
         for column, name in entity_columns(event).items():
             columns[column] = pa.array(batch.texts[name], pa.large_string())
         for name, model in self._panel.models.items():
@@ -235,16 +233,16 @@ class _Gathering:
             if self._velocity is not None:
                 columns[f"raw {self._catalog.names[self._velocity]}"] = np.nan_to_num(X[:, self._velocity])
         for name, column in columns.items():
-            self._columns.setdefault(name, []).append(column)
+            self.columns.setdefault(name, []).append(column)
 
-    def evidence(self, known: Labels) -> Evidence:
-        """Join what was kept with what is known of it."""
-        fraud, labelled = known_of(pa.chunked_array(self.ids), known)
+    def evidence(self) -> Evidence:
+        """Join what was kept."""
         codes = {
-            column.removeprefix(ENTITY_COLUMN): codes_of(pa.chunked_array(self._columns.pop(column)))
+            column.removeprefix(ENTITY_COLUMN): codes_of(pa.chunked_array(self.columns.pop(column)))
             for column in entity_columns(self._catalog.event)
         }
-        joined = {name: np.concatenate(parts) for name, parts in self._columns.items()}
+        joined = {name: np.concatenate(parts) for name, parts in self.columns.items()}
+        fraud, labelled = joined["fraud"], joined["labelled"]
         names = [name.removeprefix("raw ") for name in joined if name.startswith("raw ")]
         said = {
             name: Said(
@@ -267,10 +265,3 @@ class _Gathering:
             counts=self.counts | known_counts,
             drift={name: counting.shifts() for name, counting in self._drift.items()},
         )
-
-
-def known_of(ids: pa.ChunkedArray, known: Labels) -> tuple[Flags, Flags]:
-    """Return which transactions are known as fraud, and of which anything is known, [n] each."""
-    latest = known.latest()
-    said = [latest.get(transaction_id) for transaction_id in ids.to_pylist()]
-    return np.array([s is True for s in said], np.bool_), np.array([s is not None for s in said], np.bool_)

@@ -12,19 +12,20 @@ import lightgbm as lgb
 import numpy as np
 import pyarrow as pa
 
-from fraudstream.bus.files import columns_of, read_labels, read_table
-from fraudstream.clock import iso, now_ms
+from fraudstream.bus.files import columns_of, read_table
+from fraudstream.clock import iso
 from fraudstream.errors import ConfigError
 from fraudstream.event import parse_instant_ms
 from fraudstream.features import build_catalog, new_engine
+from fraudstream.ledger import all_mature_ms, newest_mature_ms, read_labels
 from fraudstream.registry import Registry
 from fraudstream.registry.bundle import Bundle
 from fraudstream.registry.files import REPORT
 from fraudstream.scoring import Model, Pipeline, build_policy
 from fraudstream.settings import Settings
 from fraudstream.training.evaluate import Drawing, evaluation_of
-from fraudstream.training.evidence import FOREVER_MS, Evidence, Panel, Question, Said, gather, known_of
-from fraudstream.training.replay import ENTITY_COLUMN, Advance, entity_columns
+from fraudstream.training.evidence import FOREVER_MS, Evidence, Panel, Question, Said, gather
+from fraudstream.training.replay import ENTITY_COLUMN, Advance, entity_columns, known_of_scored
 from fraudstream.training.run import newest_transaction
 from fraudstream.training.segments import codes_of
 from fraudstream.training.train import REFERENCE
@@ -110,7 +111,7 @@ def evidence_of(
     maturity_ms = settings.labels.maturity_ms
     as_of_ms = request.as_of_ms
     if as_of_ms is None:
-        as_of_ms = min(now_ms(), newest_transaction(request.transactions, catalog) + maturity_ms)
+        as_of_ms = all_mature_ms(newest_transaction(request.transactions, catalog), maturity_ms)
     from_ms = request.from_ms
     if from_ms is None:
         from_ms = max(made_until_ms(bundle) for bundle in bundles.values())
@@ -124,7 +125,8 @@ def evidence_of(
     )
     references = {name: reference_in(bundle) for name, bundle in bundles.items()}
     panel = Panel(pipeline, models, {name: known for name, known in references.items() if known})
-    return gather(request.transactions, read_labels(request.labels), panel, question, advance), as_of_ms
+    labels = read_labels(request.labels, settings.labels.ranks)
+    return gather(request.transactions, labels, panel, question, advance), as_of_ms
 
 
 def reference_in(bundle: Bundle) -> dict[str, Any]:
@@ -195,8 +197,8 @@ def _of_scored(settings: Settings, scored: Path, request: Request) -> tuple[Evid
     inside = (time_ms >= (request.from_ms or -FOREVER_MS)) & (time_ms < (request.to_ms or FOREVER_MS))
     as_of_ms, maturity_ms = request.as_of_ms, settings.labels.maturity_ms
     if as_of_ms is None:
-        as_of_ms = min(now_ms(), int(time_ms.max(initial=0)) + maturity_ms)
-    mature = inside & (time_ms <= as_of_ms - maturity_ms)
+        as_of_ms = all_mature_ms(int(time_ms.max(initial=0)), maturity_ms)
+    mature = inside & (time_ms <= newest_mature_ms(as_of_ms, maturity_ms))
     if not mature.any():
         raise ConfigError(
             f"{scored}: none of {int(inside.sum())} transactions is mature at {iso(as_of_ms)}; "
@@ -208,7 +210,8 @@ def _of_scored(settings: Settings, scored: Path, request: Request) -> tuple[Evid
         "newest_ms": int(time_ms[inside].max()),
     }
     table = table.filter(pa.array(mature))
-    fraud, labelled = known_of(table["transaction_id"], read_labels(request.labels).as_of(as_of_ms))
+    known = read_labels(request.labels, settings.labels.ranks).as_of(as_of_ms)
+    fraud, labelled, _ = known_of_scored(table, known, settings.event)
     alerts = [outcome.name for outcome in settings.outcomes if outcome.alert]
     said = {}
     for name, prefix in (("champion", ""), ("challenger", "challenger_"))[: 1 + challenged]:

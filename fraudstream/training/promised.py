@@ -1,6 +1,6 @@
 """Scored files and labels -> how well promised false-positive rates and probabilities were met, week by week.
 
-Only mature transactions count, by the rule of training sets (`dataset.py`): one without a label known by then is
+Only mature transactions count, by the rule of the ledger (`ledger.py`): one without a label known by then is
 legitimate. A repeated transaction is no second one.
 """
 
@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from fraudstream.batch import Float64, Int64
-from fraudstream.bus.files import read_labels, read_table
-from fraudstream.clock import iso, now_ms
+from fraudstream.bus.files import read_table
+from fraudstream.clock import iso
 from fraudstream.errors import ConfigError
+from fraudstream.event import EventType
+from fraudstream.ledger import Flags, Labels, all_mature_ms, newest_mature_ms, read_labels
 from fraudstream.scoring.model import POINTS_FPR
 from fraudstream.scoring.promises import calibration, promise, rate, reliability
 from fraudstream.settings import Settings
-from fraudstream.training.replay import ENTITY_COLUMN, Advance, entity_columns
+from fraudstream.training.replay import ENTITY_COLUMN, Advance, entity_columns, known_of_scored
 
 DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
@@ -34,8 +35,6 @@ _COLUMNS = {
     "risk_points": pa.int64(),
     "repeated": pa.bool_(),
 }
-
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +101,15 @@ def promises_of_files(
     table = table.filter(pa.array(~table["repeated"].to_numpy()))
     time_ms = table["event_time_ms"].to_numpy()
     if as_of_ms is None:
-        as_of_ms = min(now_ms(), int(time_ms.max(initial=0)) + maturity_ms)
-    mature = time_ms <= as_of_ms - maturity_ms
+        as_of_ms = all_mature_ms(int(time_ms.max(initial=0)), maturity_ms)
+    mature = time_ms <= newest_mature_ms(as_of_ms, maturity_ms)
     if not mature.any():
         raise ConfigError(
             f"{scored}: none of {len(table)} transactions is mature at {iso(as_of_ms)}; "
             "give earlier ones, a later --as-of, or a shorter labels.maturity"
         )
-    judged = _judged(table.filter(pa.array(mature)), read_labels(labels).as_of(as_of_ms).latest())
+    ledger = read_labels(labels, settings.labels.ranks).as_of(as_of_ms)
+    judged = _judged(table.filter(pa.array(mature)), ledger, settings.event)
     wanted = [(points_of[share], share) for share in promised]
     first_ms = int(time_ms.min()) // DAY_MS * DAY_MS
     week = (time_ms - first_ms) // WEEK_MS
@@ -130,14 +130,14 @@ def promises_of_files(
     return {"as_of": iso(as_of_ms), "clusters": clusters, "weeks": weeks, "all": everything}
 
 
-def _judged(table: pa.Table, known: dict[str, bool]) -> Judged:
-    said = [known.get(transaction_id) for transaction_id in table["transaction_id"].to_pylist()]
+def _judged(table: pa.Table, known: Labels, event: EventType) -> Judged:
+    fraud, labelled, _ = known_of_scored(table, known, event)
     names = [name for name in table.column_names if name.startswith(ENTITY_COLUMN)]
     return Judged(
         points=table["risk_points"].to_numpy(),
         probability=table["score"].to_numpy(),
-        fraud=np.array([label is True for label in said], np.bool_),
-        labelled=np.array([label is not None for label in said], np.bool_),
+        fraud=fraud,
+        labelled=labelled,
         clusters=tuple(_codes(table[name]) for name in names),
     )
 

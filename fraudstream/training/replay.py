@@ -16,12 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fraudstream.batch import Int64, TransactionBatch
-from fraudstream.bus.files import Labels, RejectedRow, count_rows, read_transactions
+from fraudstream.bus.files import RejectedRow, count_rows, read_transactions
 from fraudstream.decode import Decoder
+from fraudstream.errors import ConfigError
 from fraudstream.event import EventType
 from fraudstream.features import FeatureEngine, Observed
 from fraudstream.features.engine import FLAG_REPEATED
 from fraudstream.features.repeats import Recognised
+from fraudstream.ledger import Flags, Labels
 from fraudstream.scoring import Model, Pipeline, Scored
 from fraudstream.scoring.decide import amounts, expected_loss
 from fraudstream.settings import BEFORE_ALL_MS
@@ -199,6 +201,22 @@ def _repeated(scored: Scored) -> Any:
 def entity_columns(event: EventType) -> dict[str, str]:
     """Return the columns that name entities, with their fields; a pair has none, its parts do."""
     return {ENTITY_COLUMN + n: field for n, field in event.entities.items() if isinstance(field, str)}
+
+
+def known_of_scored(table: pa.Table, labels: Labels, event: EventType) -> tuple[Flags, Flags, Int64]:
+    """Return which rows of a replay's output are known as fraud, of which anything is known, and since when.
+
+    Raises:
+        ConfigError: it holds no column of an entity that a label is of.
+    """
+    labels.fields(event)
+    outcomes = labels.outcomes()
+    if missing := [name for name in outcomes.wide if ENTITY_COLUMN + name not in table.column_names]:
+        raise ConfigError(
+            f"labels of {missing[0]}: the scored files have no column {ENTITY_COLUMN}{missing[0]}"
+        )
+    keys = {name: table[ENTITY_COLUMN + name].to_pylist() for name in outcomes.wide}
+    return outcomes.said_of(table["transaction_id"].to_pylist(), table["event_time_ms"].to_numpy(), keys)
 
 
 def _said(challenger: Model, scored: Scored, pipeline: Pipeline) -> list[pa.Array]:

@@ -7,11 +7,12 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fraudstream.bus.files import read_labels, read_transactions
+from fraudstream.bus.files import read_transactions
 from fraudstream.clock import iso, now_ms
 from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
 from fraudstream.features import Catalog, build_catalog, new_engine
+from fraudstream.ledger import all_mature_ms, read_labels
 from fraudstream.registry import Registry, write_bundle
 from fraudstream.registry.promotions import promote_recorded
 from fraudstream.scoring import Model, Pipeline, build_policy
@@ -45,9 +46,10 @@ def train_from_files(
     engine = new_engine(settings, catalog)
     registry = Registry.of(settings.model)
     if as_of_ms is None:
-        as_of_ms = min(now_ms(), newest_transaction(transactions, catalog) + settings.labels.maturity_ms)
+        newest_ms = newest_transaction(transactions, catalog)
+        as_of_ms = all_mature_ms(newest_ms, settings.labels.maturity_ms)
     windows = Windows.before(as_of_ms, settings.labels.maturity_ms, settings.training)
-    known = read_labels(labels).as_of(as_of_ms)
+    known = read_labels(labels, settings.labels.ranks).as_of(as_of_ms)
     data = dataset_as_of(transactions, known, engine, (windows.train, windows.end), advance)
     path = registry.next_path()
     version = f"{registry.name}/{path.name}"
@@ -88,7 +90,7 @@ def replay_files(settings: Settings, plan: ReplayPlan, advance: Advance) -> dict
             f"--labels: missing; features are fed by labels ({', '.join(fed[:3])}{' ...' * (len(fed) > 3)}): "
             "give the files of what became known"
         )
-    labels = read_labels(plan.labels) if plan.labels is not None else None
+    labels = read_labels(plan.labels, settings.labels.ranks) if plan.labels is not None else None
     registry = Registry.of(settings.model)
     pipeline = Pipeline(
         new_engine(settings, catalog), Model(registry.find(settings.model.version), catalog), policy

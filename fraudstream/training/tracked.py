@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fraudstream.bus.files import Labels, columns_of, read_labels, read_table
+from fraudstream.bus.files import columns_of, read_table
 from fraudstream.clock import iso, now_ms
 from fraudstream.errors import ConfigError
+from fraudstream.event import EventType
+from fraudstream.ledger import Labels, newest_mature_ms, read_labels
 from fraudstream.scoring.tracking import NEVER_MS, Tracked, Tracker
 from fraudstream.settings import Settings
-from fraudstream.training.replay import Advance, entity_columns
+from fraudstream.training.replay import Advance, entity_columns, known_of_scored
 from fraudstream.training.segments import codes_of
 
 ANY_MODEL = "all"  # of files that do not say which model decided
@@ -36,9 +38,8 @@ def quality_of_files(
     as_of_ms = now_ms() if as_of_ms is None else as_of_ms
     table = _decisions(settings, scored, as_of_ms)
     alerting = {outcome.name for outcome in settings.outcomes if outcome.alert}
-    reported_ms, labelled = reports_of(
-        table["transaction_id"].to_pylist(), read_labels(labels).as_of(as_of_ms)
-    )
+    known = read_labels(labels, settings.labels.ranks).as_of(as_of_ms)
+    reported_ms, labelled = reports_of(table, known, settings.event)
     tracked = Tracked(
         time_ms=table["event_time_ms"].to_numpy(),
         alerted=np.array([outcome in alerting for outcome in table["outcome"].to_pylist()], np.bool_),
@@ -57,25 +58,30 @@ def quality_of_files(
         advance("tracking models", 1, len(names))
     return {
         "as_of": iso(as_of_ms),
-        "mature_before": iso(as_of_ms - maturity_ms),
+        "mature_before": iso(newest_mature_ms(as_of_ms, maturity_ms)),
         "alerting_outcomes": sorted(alerting),
         "models": found,
     }
 
 
-def reports_of(ids: list[str], known: Labels) -> tuple[Any, Any]:
+def reports_of(table: pa.Table, known: Labels, event: EventType) -> tuple[Any, Any]:
     """Return when each transaction was reported as the fraud it still is, [n], and whether anything is known, [n].
 
     A fraud that was taken back is none. One that is reported again after that counts from then.
     """
+    fraud_now, labelled, since_ms = known_of_scored(table, known, event)
     reported: dict[str, int] = {}
-    for transaction_id, fraud, at_ms in zip(
-        known.ids.to_pylist(), known.fraud.tolist(), known.known_at_ms.tolist(), strict=True
-    ):
+    ranks: dict[str, int] = {}
+    columns = (known.fraud.tolist(), known.known_at_ms.tolist(), known.rank.tolist())
+    for transaction_id, fraud, at_ms, rank in zip(known.ids.to_pylist(), *columns, strict=True):
+        if rank < ranks.setdefault(transaction_id, rank):
+            continue
+        ranks[transaction_id] = rank
         if not fraud or reported.get(transaction_id, NEVER_MS) == NEVER_MS:
             reported[transaction_id] = at_ms if fraud else NEVER_MS
-    times = np.array([reported.get(transaction_id, NEVER_MS) for transaction_id in ids], np.int64)
-    return times, np.array([transaction_id in reported for transaction_id in ids], np.bool_)
+    ids = table["transaction_id"].to_pylist()
+    own_ms = np.array([reported.get(transaction_id, NEVER_MS) for transaction_id in ids], np.int64)
+    return np.where(fraud_now, np.minimum(own_ms, since_ms), NEVER_MS), labelled
 
 
 def _decisions(settings: Settings, scored: Path, as_of_ms: int) -> pa.Table:

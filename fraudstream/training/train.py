@@ -20,6 +20,7 @@ from fraudstream.batch import Float64
 from fraudstream.clock import iso
 from fraudstream.errors import ModelError
 from fraudstream.features import Catalog
+from fraudstream.ledger import newest_mature_ms
 from fraudstream.registry.bundle import Golden
 from fraudstream.scoring.drift import reference_of
 from fraudstream.scoring.model import POINTS_FPR, Knots, ModelParts, highest_of, points_knots
@@ -51,7 +52,7 @@ class Windows:
     @classmethod
     def before(cls, as_of_ms: int, maturity_ms: int, settings: TrainingSettings) -> Windows:
         """Return the windows that end where labels are mature at an instant."""
-        end = as_of_ms - maturity_ms
+        end = newest_mature_ms(as_of_ms, maturity_ms)
         validate = end - settings.validation_days * DAY_MS
         gap = validate - settings.gap_days * DAY_MS
         return cls(gap - settings.days * DAY_MS, gap, validate, end)

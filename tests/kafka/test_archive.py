@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import TopicPartition
 
-from fraudstream.bus.files import data_files, read_labels, read_transactions
+from fraudstream.bus.files import data_files, read_transactions
 from fraudstream.decode import Decoder
+from fraudstream.ledger import read_labels
 from tests.cli.running import Ended, fraudstream, started
 from tests.kafka.broker import Broker
 from tests.kafka.conftest import produce_to
@@ -115,7 +116,8 @@ def test_what_a_worker_served_is_archived_and_read_back(
         for bad in bads
     }
     assert rejected == {letter for letter in dead if letter[1] != b"fraud!"}
-    assert read_labels(folder / "labels").latest() == dict.fromkeys(ids, True)
+    labels = read_labels(folder / "labels", {})
+    assert dict(zip(labels.ids.to_pylist(), labels.fraud.tolist(), strict=True)) == dict.fromkeys(ids, True)
     decided = {row["transaction_id"]: row for row in archived(deployment, "decisions")}
     for message in deployment.read("decisions"):
         said = json.loads(message.value())

@@ -212,7 +212,9 @@ class FeatureTwin:
             for told in self.labels.get(transaction_id, [])
             if told.seen_ms is not None and told.seen_ms <= latest_ms
         ]
-        known.sort(key=lambda label: label.known_at_ms)  # stable: of equals the later learned is last
+        known.sort(
+            key=lambda label: (label.rank, label.known_at_ms)
+        )  # stable: of equals the later learned is last
         return bool(known) and known[-1].fraud
 
     def _windowed(self, feature: Feature, kept: list[Row], row: Row) -> float:

@@ -11,10 +11,10 @@ import msgspec
 import pyarrow as pa
 
 from fraudstream.bus.base import Headers, Positions
-from fraudstream.bus.files import LABEL_COLUMNS, read_table
 from fraudstream.bus.memory import MemoryMessage, MemoryReader, MemorySink, MemorySource
 from fraudstream.errors import BusError
 from fraudstream.features import build_catalog, new_engine
+from fraudstream.ledger import read_ledger
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.records import Alert, Decision
 from fraudstream.registry import CHALLENGER, CHAMPION, Registry
@@ -26,6 +26,7 @@ from fraudstream.stream.worker import Ends, Worker
 from tests.worlds import TinyWorld
 
 RUN = "1704067200000-01234567/0"
+SENT = ["transaction_id", "label", "known_at", "source"]  # of a label, to the topic
 
 
 @dataclass
@@ -174,7 +175,7 @@ def label_messages(world: TinyWorld) -> list[MemoryMessage]:
     """Return the world's labels, those of its history included, as the messages of one partition."""
     return [
         MemoryMessage(json.dumps(label).encode(), b"key", None, 0, i)
-        for i, label in enumerate(read_table(world.labels, LABEL_COLUMNS).to_pylist())
+        for i, label in enumerate(read_ledger(world.labels).select(SENT).to_pylist())
     ]
 
 

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from fraudstream.batch import Float64
-from fraudstream.bus.files import Labels, read_labels
 from fraudstream.errors import ConfigError
 from fraudstream.features import build_catalog, new_engine
+from fraudstream.ledger import Labels, read_labels
 from fraudstream.settings import Settings, load_settings
 from fraudstream.simulate import DAY_MS
 from fraudstream.training.dataset import Dataset, dataset_as_of
@@ -79,7 +79,7 @@ def test_a_label_is_seen_from_known_at_and_the_grace_on(
         write_rows(rows[start : start + rows_a_file], tmp_path / "log" / f"{number:02}.ndjson")
     # What became known last stands first in the file, and one label belongs to no transaction.
     known = [label("t0", "legit", 9), label("t0", "fraud", 5), label("another", "fraud", 1)]
-    labels = read_labels(write_rows(known, tmp_path / "labels.ndjson"))
+    labels = read_labels(write_rows(known, tmp_path / "labels.ndjson"), {})
     counts, rates = features_of(settings, tmp_path / "log", labels).T
     assert counts.tolist() == [0.0] * 6 + [1.0] * 4 + [0.0] * 2
     assert rates[1:].tolist() == pytest.approx([count / hour for hour, count in enumerate(counts) if hour])
@@ -123,7 +123,7 @@ def names_of(world: TinyWorld) -> list[str]:
 
 def dataset(world: TinyWorld, transactions: Path, labels: Path, instant: int) -> Dataset:
     engine = new_engine(world.settings, build_catalog(world.settings.features, world.settings.event))
-    known = read_labels(labels).as_of(instant)
+    known = read_labels(labels, {}).as_of(instant)
     return dataset_as_of(transactions, known, engine, (START_MS, instant - 7 * DAY_MS), ignore)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from fraudstream.bus.files import read_labels
 from fraudstream.errors import ConfigError
+from fraudstream.ledger import read_labels
 from fraudstream.scoring.tracking import DAY_MS, NEVER_MS
 from fraudstream.training.replay import ReplayPlan
 from fraudstream.training.run import replay_files
@@ -21,18 +22,20 @@ def label(transaction: str, kind: str, known_at: int) -> dict[str, Any]:
     return {"transaction_id": transaction, "label": kind, "known_at": known_at}
 
 
-def test_a_report_counts_from_when_it_stands(tmp_path: Path) -> None:
+def test_a_report_counts_from_when_it_stands(tiny_world: TinyWorld, tmp_path: Path) -> None:
     said = [
         label("a", "fraud", 5), label("a", "fraud", 9),
         label("b", "fraud", 5), label("b", "legit", 7),
         label("c", "fraud", 5), label("c", "legit", 7), label("c", "fraud", 8),
         label("d", "legit", 3),
     ]  # fmt: skip
-    known = read_labels(write_rows(said, tmp_path / "labels.ndjson"))
-    times, labelled = reports_of(["a", "b", "c", "d", "e"], known)
+    known = read_labels(write_rows(said, tmp_path / "labels.ndjson"), {})
+    event = tiny_world.settings.event
+    table = pa.table({"transaction_id": list("abcde"), "event_time_ms": [1] * 5})
+    times, labelled = reports_of(table, known, event)
     assert times.tolist() == [5, NEVER_MS, 8, NEVER_MS, NEVER_MS]
     assert labelled.tolist() == [True, True, True, True, False]
-    assert reports_of(["b"], known.as_of(6))[0].tolist() == [5]
+    assert reports_of(table.slice(1, 1), known.as_of(6), event)[0].tolist() == [5]
 
 
 @pytest.fixture(scope="module")

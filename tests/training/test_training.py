@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from fraudstream.batch import Float64
-from fraudstream.bus.files import Labels, read_labels
 from fraudstream.errors import ConfigError, ModelError
 from fraudstream.features import build_catalog, new_engine
+from fraudstream.ledger import Labels, read_labels
 from fraudstream.registry import Trust, verify_bundle
 from fraudstream.settings import Settings
 from fraudstream.simulate import DAY_MS
@@ -166,7 +166,7 @@ def test_without_an_instant_it_is_when_the_newest_transaction_is_mature(
 
 def test_the_features_of_a_dataset_are_those_of_the_engine(tiny_world: TinyWorld) -> None:
     window = (START_MS + 20 * DAY_MS, START_MS + 22 * DAY_MS)
-    known = read_labels(tiny_world.labels).as_of(LIVE_MS)
+    known = read_labels(tiny_world.labels, {}).as_of(LIVE_MS)
     data = dataset_of(tiny_world, window, known)
     every = dataset_of(tiny_world, (START_MS, LIVE_MS), known)
     cut = every.between(*window)
@@ -199,14 +199,22 @@ def test_the_latest_label_known_at_the_instant_counts(tmp_path: Path) -> None:
         ],
         tmp_path / "labels.ndjson",
     )
-    assert read_labels(path).as_of(40).latest() == {
+    assert said(path, 40) == {
         "reversed": False,
         "reversed later": True,
         "known just then": True,
         "twice": True,
     }
-    assert read_labels(path).as_of(50).latest()["reversed later"] is False
-    assert read_labels(path).as_of(4).latest() == {}
+    assert said(path, 50)["reversed later"] is False
+    assert said(path, 4) == {}
+
+
+def said(path: Path, instant_ms: int) -> dict[str, bool]:
+    known = read_labels(path, {}).as_of(instant_ms)
+    ids = sorted(set(known.ids.to_pylist()))
+    fraud, labelled = known.outcomes().of(ids, np.zeros(len(ids), np.int64), {})
+    assert labelled.all()
+    return dict(zip(ids, fraud.tolist(), strict=True))
 
 
 def test_a_reversed_fraud_is_legitimate_in_the_dataset(tiny_world: TinyWorld, tmp_path: Path) -> None:
@@ -215,8 +223,8 @@ def test_a_reversed_fraud_is_legitimate_in_the_dataset(tiny_world: TinyWorld, tm
         [label(rows[0], "fraud", 10), label(rows[1], "fraud", 10), label(rows[1], "legit", 20)],
         tmp_path / "labels.ndjson",
     )
-    before = dataset_of(tiny_world, (START_MS, START_MS + DAY_MS), read_labels(path).as_of(15))
-    after = dataset_of(tiny_world, (START_MS, START_MS + DAY_MS), read_labels(path).as_of(25))
+    before = dataset_of(tiny_world, (START_MS, START_MS + DAY_MS), read_labels(path, {}).as_of(15))
+    after = dataset_of(tiny_world, (START_MS, START_MS + DAY_MS), read_labels(path, {}).as_of(25))
     assert before.fraud[:3].tolist() == [True, True, False]
     assert after.fraud[:3].tolist() == [True, False, False]
 
@@ -277,7 +285,7 @@ def test_labels_that_are_none_are_refused_by_file_and_value(
 ) -> None:
     path = write_rows(rows, tmp_path / "labels.ndjson")
     with pytest.raises(ConfigError) as refused:
-        read_labels(path)
+        read_labels(path, {})
     assert said in str(refused.value)
     assert str(path) in str(refused.value)
 
