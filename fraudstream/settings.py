@@ -29,6 +29,7 @@ ENV_CONFIG = "FRAUDSTREAM_CONFIG"
 ENV_LOG = "FRAUDSTREAM_LOG"
 _SECRET = re.compile(r"password|secret|[._]key|token|sasl\.username|oauthbearer", re.IGNORECASE)
 
+_URI_KEYS = re.compile(r"//[^/]*@")
 _PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{43}=")  # base64 of 32 bytes
 
 BEFORE_ALL_MS = -(2**62)  # an instant before every event time
@@ -351,6 +352,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         plain: dict[str, Any] = msgspec.to_builtins(self)
         for section in KAFKA_SECTIONS:
             plain[section] = {k: "***" if _SECRET.search(k) else v for k, v in plain[section].items()}
+        plain["archive"]["uri"] = shown_uri(self.archive.uri)
         return plain
 
     def __repr__(self) -> str:
@@ -358,6 +360,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return list(self.shown().items())  # rich asks for this first; msgspec's own would show the secrets
+
+
+def shown_uri(uri: str) -> str:
+    """Return a URI without its keys.
+
+    >>> shown_uri("s3://key:secret@bucket/folder")
+    's3://***@bucket/folder'
+    """
+    return _URI_KEYS.sub("//***@", uri)
 
 
 def load_settings(

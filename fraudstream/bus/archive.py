@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -72,8 +73,11 @@ def is_bad(name: str) -> bool:
     return name.rpartition("/")[2].startswith("_")
 
 
-def archived_files(path: Path) -> list[Path] | None:
+def archived_files(path: Path, begin_ms: int | None = None) -> list[Path] | None:
     """Return the files that count in a folder of one topic's archive, or in one of its dates; None for other folders.
+
+    Args:
+        begin_ms: the dates before this instant's are left out; None: none are.
 
     Raises:
         ConfigError: the folder holds the archives of several topics.
@@ -86,7 +90,8 @@ def archived_files(path: Path) -> list[Path] | None:
     for folder in (path, path.parent):
         if (manifest := read_manifest(Store(str(folder)))) is not None:
             named = [folder / file.name for file in manifest.files if not is_bad(file.name)]
-            return [file for file in named if file.is_relative_to(path)]
+            oldest = "" if begin_ms is None else f"date={np.datetime64(begin_ms, 'ms').astype('M8[D]')}"
+            return [file for file in named if file.is_relative_to(path) and file.parent.name >= oldest]
     return None
 
 

@@ -35,17 +35,20 @@ class RejectedRow:
     error: RecordError
 
 
-def data_files(path: Path) -> list[Path]:
+def data_files(path: Path, begin_ms: int | None = None) -> list[Path]:
     """Return the data files at a path, in log order.
+
+    Args:
+        begin_ms: of an archive, the dates before this instant's are left out; None: none are.
 
     Raises:
         ConfigError: there are none.
     """
     if not path.exists():
         raise ConfigError(f"{path}: does not exist; give a Parquet or NDJSON file, or a folder of them")
-    if path.is_dir() and (archived := archived_files(path)) is not None:
+    if path.is_dir() and (archived := archived_files(path, begin_ms)) is not None:
         if not archived:
-            raise ConfigError(f"{path}: holds no row yet; run `fraudstream archive`")
+            raise ConfigError(f"{path}: holds no row that is asked for; run `fraudstream archive`")
         return archived
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     known = [p for p in files if p.suffix in _PARQUET + _NDJSON and not p.name.startswith((".", "_"))]
@@ -54,10 +57,10 @@ def data_files(path: Path) -> list[Path]:
     return known
 
 
-def count_rows(path: Path) -> int:
+def count_rows(path: Path, begin_ms: int | None = None) -> int:
     """Return how many rows the files hold, from Parquet's footers and by counting lines."""
     total = 0
-    for file in data_files(path):
+    for file in data_files(path, begin_ms):
         if file.suffix in _PARQUET:
             total += _opened(file).metadata.num_rows
         else:
@@ -67,11 +70,15 @@ def count_rows(path: Path) -> int:
 
 
 def read_transactions(
-    path: Path, decoder: Decoder, rows_a_batch: int = ROWS_A_BATCH
+    path: Path, decoder: Decoder, rows_a_batch: int = ROWS_A_BATCH, begin_ms: int | None = None
 ) -> Iterator[tuple[TransactionBatch, list[RejectedRow]]]:
-    """Yield batches in event order, and the rows that are not transactions."""
+    """Yield batches in event order, and the rows that are not transactions.
+
+    Args:
+        begin_ms: nobody needs what is older; an archive's earlier dates are left out.
+    """
     offset = 0
-    for folder, files in groupby(data_files(path), key=lambda file: file.parent):
+    for folder, files in groupby(data_files(path, begin_ms), key=lambda file: file.parent):
         chosen = list(files)
         if chosen[0].suffix in _PARQUET and is_raw(_opened(chosen[0]).schema_arrow):
             for batch, messages in read_raw([_opened(file) for file in chosen], decoder, rows_a_batch):

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.fs as pf
 
 from fraudstream.errors import BusError, ConfigError
+from fraudstream.settings import shown_uri
 
 _WRITING = ".writing-"
 
@@ -37,12 +38,13 @@ class Store:
         try:
             if "://" in uri and not uri.startswith("file://"):
                 self._files, self._root = pf.FileSystem.from_uri(uri)
+                self.uri = f"{uri.partition('://')[0]}://{self._root}"  # without keys and parameters
                 return
             self.folder = Path(uri.removeprefix("file://"))
             self._files, self._root = pf.LocalFileSystem(), str(self.folder)
         except (pa.ArrowException, OSError) as error:
             raise ConfigError(
-                f'archive.uri = "{uri}": give a folder, or s3://bucket/folder ({error})'
+                f'archive.uri = "{shown_uri(uri)}": give a folder, or s3://bucket/folder ({_line(error)})'
             ) from None
 
     def sub(self, name: str) -> Store:
@@ -137,5 +139,8 @@ class Store:
         try:
             return call()
         except (pa.ArrowException, OSError) as error:
-            text = " ".join(str(error).split())
-            raise BusError(f"{self.uri}/{name}: {text}") from None
+            raise BusError(f"{self.uri}/{name}: {_line(error)}") from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(shown_uri(str(error)).split())

@@ -52,7 +52,7 @@ def archive(
         finally:
             archiver.close()
     result: dict[str, Any] = {
-        "uri": settings.archive.uri,
+        "uri": archiver.uri,
         "waiting": waiting,
         "files_merged": gone,
         "topics": {
@@ -64,4 +64,4 @@ def archive(
         print_json(result)
         return
     for topic, counts in result["topics"].items():
-        print(f"{counts['rows']} messages of {topic} -> {settings.archive.uri}/{counts['folder']}")
+        print(f"{counts['rows']} messages of {topic} -> {archiver.uri}/{counts['folder']}")

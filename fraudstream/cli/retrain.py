@@ -13,6 +13,7 @@ import typer
 
 from fraudstream.cli.options import AsJson, Config, instant, print_json, settings_from
 from fraudstream.errors import ConfigError
+from fraudstream.settings import shown_uri
 
 EVERY_MIN_MS = 1000
 
@@ -72,7 +73,7 @@ def retrain(
     )
     if "://" in settings.archive.uri:
         raise ConfigError(
-            f'archive.uri = "{settings.archive.uri}": training needs a folder; copy or mount it'
+            f'archive.uri = "{shown_uri(settings.archive.uri)}": training needs a folder; copy or mount it'
         )
     if sign_key is not None:
         read_private_key(sign_key)  # what is wrong is said at once

@@ -93,6 +93,7 @@ class Archiver:
         advance: Advance,
     ) -> None:
         store = Store(settings.archive.uri)
+        self.uri = store.uri
         self._lock = store.lock()
         self._advance = advance
         self._interval_s = settings.archive.interval_ms / 1000

@@ -64,7 +64,9 @@ def dataset_as_of(
         return bool(((batch.time_ms >= start_ms) & (batch.time_ms < end_ms)).any())
 
     event, outcomes = engine.catalog.event, labels.outcomes()
-    files = LogFiles(transactions, labels, labels.fields(event), end_ms)
+    reach_ms = max((feature.reach_ms for feature in engine.catalog.features), default=0)
+    begin_ms = start_ms - reach_ms - engine.settings.repeat_horizon_ms
+    files = LogFiles(transactions, labels, labels.fields(event), end_ms, begin_ms)
     parts: list[tuple[Float64, npt.NDArray[np.bool_], Int64]] = []
     rejected = 0
     for seen in observe_files(files, engine, wanted, advance):

@@ -60,12 +60,14 @@ class LogFiles:
         labels: what features may see, each in its time; None: nothing.
         fields: those that somebody looks at besides the features.
         end_ms: transactions from here on are not there; None: all are.
+        begin_ms: of an archive, the dates before this instant's are not read; None: all are.
     """
 
     transactions: Path
     labels: Labels | None = None
     fields: frozenset[str] = frozenset()
     end_ms: int | None = None
+    begin_ms: int | None = None
 
 
 def observe_files(
@@ -82,10 +84,10 @@ def observe_files(
         advance: told of each batch, for a progress bar.
     """
     path, labels = files.transactions, files.labels
-    total = count_rows(path)
+    total = count_rows(path, files.begin_ms)
     decoder = Decoder(engine.catalog.event, engine.catalog.fields_used | files.fields)
     learned_ms = BEFORE_ALL_MS
-    for batch, rejected in read_transactions(path, decoder):
+    for batch, rejected in read_transactions(path, decoder, begin_ms=files.begin_ms):
         advance("replaying transactions", len(batch) + len(rejected), total)
         if files.end_ms is not None:
             batch = batch.take(np.flatnonzero(batch.time_ms < files.end_ms))
