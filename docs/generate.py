@@ -93,7 +93,7 @@ MEANINGS = {
     "training.learning_rate": "LightGBM's learning rate",
     "training.seed": "of sampling and training",
     "training.leak_auc_max": "AUC of one feature alone above which it is refused as a leak; 1 turns that off",
-    "training.negatives_max": "legitimate transactions at most; more are sampled down",
+    "training.negatives_max": "legitimate transactions before validation at most; of more, 1/2, 1/4 ... of them",
     "evaluation.segments": "fields (each of their values), and filters as outcomes have them, whose figures are also "
     "told by themselves, and watched by the promotion gate",
     "promotion.objective": "what must be better: `average_precision`, or `recall` or `money` (share of frauds, of "

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,7 +147,7 @@ class Outcomes:
         self, ids: Sequence[str], time_ms: Int64, keys: Mapping[str, Sequence[str | None]]
     ) -> tuple[Flags, Flags, Int64]:
         """Return the same, and when the label that counts was known, [n], 0 where there is none."""
-        words = np.fromiter((self.own.get(one, _UNSAID) for one in ids), np.int64, len(ids))
+        words = np.fromiter(map(self.own.get, ids, repeat(_UNSAID)), np.int64, len(ids))
         fraud, labelled = (words != _UNSAID) & (words % 2 == 1), words != _UNSAID
         rank = np.where(labelled, words // (2 * RANK_UNIT), -1)
         found: dict[int, EntityLabel] = {}

@@ -3,21 +3,27 @@
 A transaction is mature when `labels.maturity` has passed since it: by then silence means legitimate. Of
 younger transactions only the frauds would be known, so all of them are left out. A repeated transaction is
 left out too: it is no second one.
+
+Memory is bounded: of the legitimate transactions before the validation window at most `negatives_max` are kept while
+they are replayed. Which ones follows from a seeded hash of their ids, so that it depends on nothing else: whenever
+there are more, the half with the larger hashes goes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fraudstream.batch import Float64, Int64, TransactionBatch
+from fraudstream.batch import Float64, Int64, TransactionBatch, UInt64
 from fraudstream.clock import iso
 from fraudstream.errors import ConfigError
 from fraudstream.features import FeatureEngine
-from fraudstream.ledger import Labels
+from fraudstream.features.keys import combine, hash_texts
+from fraudstream.ledger import Flags, Labels
 from fraudstream.training.replay import Advance, LogFiles, observe_files
 
 
@@ -29,17 +35,92 @@ class Dataset:
         X: [n, features] of the catalogue.
         fraud: [n]; time_ms: [n].
         rejected: rows of the files that are not transactions.
+        share: of the legitimate ones that were sampled from, kept; each stands for 1 / share.
     """
 
     X: Float64
     fraud: npt.NDArray[np.bool_]
     time_ms: Int64
     rejected: int
+    share: float = 1.0
 
     def between(self, start_ms: int, end_ms: int) -> Dataset:
         """Return the transactions of [start, end)."""
         rows = (self.time_ms >= start_ms) & (self.time_ms < end_ms)
-        return Dataset(self.X[rows], self.fraud[rows], self.time_ms[rows], 0)
+        return Dataset(self.X[rows], self.fraud[rows], self.time_ms[rows], 0, self.share)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which legitimate transactions are sampled.
+
+    Attributes:
+        negatives_max: kept at most.
+        until_ms: those from here on are all kept.
+    """
+
+    negatives_max: int
+    until_ms: int
+    seed: int
+
+
+class _Kept:
+    """Rows kept while replaying, within the bound."""
+
+    def __init__(self, sampling: Sampling | None) -> None:
+        self._sampling = sampling
+        self._halvings = 0
+        self._sampled = 0  # legitimate ones kept that are sampled
+        self._parts: list[_Part] = []
+
+    def add(self, batch: TransactionBatch, X: Float64, fraud: Flags) -> None:
+        """Keep of the rows what the sampling lets through."""
+        if self._sampling is None:
+            certain, draw = np.ones(len(fraud), np.bool_), np.zeros(len(fraud), np.uint64)
+        else:
+            certain = fraud | (batch.time_ms >= self._sampling.until_ms)
+            seeds = np.full(len(fraud), self._sampling.seed, np.uint64)
+            draw = combine([hash_texts(batch.ids), seeds])
+        self._keep(_Part(X, fraud, batch.time_ms, certain, draw))
+        while self._sampling is not None and self._sampled > self._sampling.negatives_max:
+            self._halvings += 1
+            parts, self._parts, self._sampled = self._parts, [], 0
+            for part in parts:
+                self._keep(part)
+
+    def _keep(self, part: _Part) -> None:
+        limit = np.uint64((1 << 64 - self._halvings) - 1)
+        kept = part.certain | (part.draw <= limit)
+        if kept.any():
+            part = part if kept.all() else part.take(kept)
+            self._parts.append(part)
+            self._sampled += int((~part.certain).sum())
+
+    def dataset(self, rejected: int) -> Dataset | None:
+        """Return what was kept; None where that is nothing."""
+        if not self._parts:
+            return None
+        fraud = np.concatenate([part.fraud for part in self._parts])
+        time_ms = np.concatenate([part.time_ms for part in self._parts])
+        X = np.empty((len(fraud), self._parts[0].X.shape[1]))
+        end = len(fraud)
+        while self._parts:  # each goes as it is copied: `concatenate` would hold all of it twice
+            part = self._parts.pop().X
+            X[end - len(part) : end] = part
+            end -= len(part)
+        return Dataset(X, fraud, time_ms, rejected, 0.5**self._halvings)
+
+
+class _Part(NamedTuple):
+    X: Float64
+    fraud: Flags
+    time_ms: Int64
+    certain: Flags
+    draw: UInt64
+
+    def take(self, rows: Flags) -> _Part:
+        X, fraud, time_ms, certain, draw = self
+        return _Part(X[rows], fraud[rows], time_ms[rows], certain[rows], draw[rows])
 
 
 def dataset_as_of(
@@ -48,12 +129,14 @@ def dataset_as_of(
     engine: FeatureEngine,
     window_ms: tuple[int, int],
     advance: Advance,
+    sampling: Sampling | None = None,
 ) -> Dataset:
     """Replay the transactions and keep those of [start, end), with their labels.
 
     Args:
         labels: what was known at the instant. It says what a transaction was, and feeds features, these only
             from the moment on at which it was known.
+        sampling: of the legitimate ones; None: all are kept.
 
     Raises:
         ConfigError: none lies in the window.
@@ -67,19 +150,20 @@ def dataset_as_of(
     reach_ms = max((feature.reach_ms for feature in engine.catalog.features), default=0)
     begin_ms = start_ms - reach_ms - engine.settings.repeat_horizon_ms
     files = LogFiles(transactions, labels, labels.fields(event), end_ms, begin_ms)
-    parts: list[tuple[Float64, npt.NDArray[np.bool_], Int64]] = []
+    kept = _Kept(sampling)
     rejected = 0
     for seen in observe_files(files, engine, wanted, advance):
         rejected += len(seen.rejected)
         batch = seen.fresh
         rows = np.flatnonzero((batch.time_ms >= start_ms) & (batch.time_ms < end_ms))
         if len(rows):
-            fraud, _ = outcomes.of_batch(batch.take(rows), event)
-            parts.append((seen.observed.X[rows], fraud, batch.time_ms[rows]))
-    if not parts:
+            chosen = batch.take(rows)
+            fraud, _ = outcomes.of_batch(chosen, event)
+            kept.add(chosen, seen.observed.X[rows], fraud)
+    data = kept.dataset(rejected)
+    if data is None:
         raise ConfigError(
             f"{transactions}: no transaction between {iso(start_ms)} and {iso(end_ms)}, the mature ones to learn "
             "from; give earlier transactions, a later --as-of, or a shorter labels.maturity"
         )
-    X, fraud, time_ms = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Dataset(X, fraud, time_ms, rejected)
+    return data

@@ -17,7 +17,7 @@ from fraudstream.registry import Registry, write_bundle
 from fraudstream.registry.promotions import promote_recorded
 from fraudstream.scoring import Model, Pipeline, build_policy
 from fraudstream.settings import Settings
-from fraudstream.training.dataset import dataset_as_of
+from fraudstream.training.dataset import Sampling, dataset_as_of
 from fraudstream.training.replay import Advance, ReplayPlan, replay_to_parquet
 from fraudstream.training.train import Windows, train
 
@@ -50,7 +50,9 @@ def train_from_files(
         as_of_ms = all_mature_ms(newest_ms, settings.labels.maturity_ms)
     windows = Windows.before(as_of_ms, settings.labels.maturity_ms, settings.training)
     known = read_labels(labels, settings.labels.ranks).as_of(as_of_ms)
-    data = dataset_as_of(transactions, known, engine, (windows.train, windows.end), advance)
+    sampling = Sampling(settings.training.negatives_max, windows.validate, settings.training.seed)
+    window = (windows.train, windows.end)
+    data = dataset_as_of(transactions, known, engine, window, advance, sampling)
     path = registry.next_path()
     version = f"{registry.name}/{path.name}"
     trained = train(data, catalog, windows, settings.training, version, advance)

@@ -88,10 +88,10 @@ def train(
         _check(name, part, windows)
     check_leaks(training.X, training.fraud, catalog, settings.leak_auc_max)
     everything = data.between(windows.train, windows.end)
-    share = min(1.0, settings.negatives_max / int((~everything.fraud).sum()))
-    first = _fit((_sampled(training, share, settings), validation), catalog, settings, advance)
+    first = _fit((training, validation), catalog, settings, advance)
     raw: Float64 = first.predict(validation.X, raw_score=True)
-    sampled = _sampled(everything, share, settings)
+    earlier = data.between(windows.train, windows.validate)
+    sampled = _joined(earlier, _sampled(validation, data.share, settings))
     booster = _refit(sampled, catalog, settings, first.best_iteration, advance)
     parts = ModelParts(
         version=version,
@@ -117,6 +117,7 @@ def train(
             "validation": int(validation.fraud.sum()),
             "all": int(everything.fraud.sum()),
         },
+        "negatives_share": data.share,
         "rejected_rows": data.rejected,
         "trees": booster.num_trees(),
         "thresholds": _thresholds(parts.points, raw[~validation.fraud]),
@@ -146,7 +147,15 @@ def _sampled(data: Dataset, share: float, settings: TrainingSettings) -> Dataset
     kept = round(share * len(legitimate))
     chosen = np.random.default_rng(settings.seed).choice(legitimate, kept, replace=False)
     rows = np.sort(np.concatenate([np.flatnonzero(data.fraud), chosen]))
-    return Dataset(data.X[rows], data.fraud[rows], data.time_ms[rows], data.rejected)
+    return Dataset(data.X[rows], data.fraud[rows], data.time_ms[rows], data.rejected, share)
+
+
+def _joined(first: Dataset, second: Dataset) -> Dataset:
+    X, fraud, time_ms = (
+        np.concatenate([getattr(part, name) for part in (first, second)])
+        for name in ("X", "fraud", "time_ms")
+    )
+    return Dataset(X, fraud, time_ms, 0, first.share)
 
 
 def _parameters(settings: TrainingSettings, catalog: Catalog) -> dict[str, Any]:

@@ -17,11 +17,12 @@ import pytest
 from fraudstream.batch import Float64
 from fraudstream.errors import ConfigError, ModelError
 from fraudstream.features import build_catalog, new_engine
+from fraudstream.features.keys import combine, hash_texts
 from fraudstream.ledger import Labels, read_labels
 from fraudstream.registry import Trust, verify_bundle
 from fraudstream.settings import Settings
 from fraudstream.simulate import DAY_MS
-from fraudstream.training.dataset import Dataset, dataset_as_of
+from fraudstream.training.dataset import Dataset, Sampling, dataset_as_of
 from fraudstream.training.run import train_from_files
 from fraudstream.training.train import Windows
 from tests.worlds import DAYS, LIVE_MS, START_MS, TinyWorld, ignore, write_rows, write_table
@@ -86,7 +87,31 @@ def test_fewer_negatives_are_drawn_by_the_seed(tiny_world: TinyWorld, tmp_path: 
     second = train_on(tiny_world, tmp_path / "b", training__negatives_max=2000)
     rows, frauds = described(first)["training"]["rows"], described(first)["training"]["frauds"]
     assert learned(first) == learned(second) != learned(tiny_world.bundle)
-    assert rows["sampled"] == 2000 + frauds["all"] < rows["all"]
+    share = described(first)["training"]["negatives_share"]
+    assert share in (1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)
+    before, validation = rows["all"] - rows["validation"], rows["validation"] - frauds["validation"]
+    assert 0 < before - (frauds["all"] - frauds["validation"]) <= 2000
+    assert rows["sampled"] == before + frauds["validation"] + round(share * validation)
+
+
+def test_what_is_sampled_follows_from_the_ids_alone(tiny_world: TinyWorld) -> None:
+    known, window = read_labels(tiny_world.labels, {}).as_of(LIVE_MS), (START_MS, LIVE_MS)
+    until_ms, most = LIVE_MS - 10 * DAY_MS, 500
+    settings = tiny_world.settings
+    engine = new_engine(settings, build_catalog(settings.features, settings.event))
+    sampling = Sampling(most, until_ms, seed=3)
+    sampled = dataset_as_of(tiny_world.transactions, known, engine, window, ignore, sampling)
+    everything = dataset_of(tiny_world, window, known)
+    ids = pq.read_table(tiny_world.transactions)["transaction_id"].to_pylist()[: len(everything.fraud)]
+    draw = combine([hash_texts(ids), np.full(len(ids), 3, np.uint64)])
+    open_to_chance = ~everything.fraud & (everything.time_ms < until_ms)
+    halvings = 0
+    while (open_to_chance & (draw < np.uint64((1 << 64 - halvings) - 1))).sum() > most:
+        halvings += 1
+    kept = ~open_to_chance | (draw < np.uint64((1 << 64 - halvings) - 1))
+    assert sampled.share == 0.5**halvings < 1
+    np.testing.assert_array_equal(sampled.X, everything.X[kept])
+    np.testing.assert_array_equal(sampled.time_ms, everything.time_ms[kept])
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
