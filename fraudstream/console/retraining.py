@@ -7,6 +7,7 @@ It can neither slow a worker nor take its memory, and whatever becomes of it, it
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -41,8 +42,8 @@ def retrain_apart(order: Order, halt: threading.Event) -> dict[str, Any]:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out) as child:
             try:
                 assert child.stdin is not None
-                child.stdin.write(msgspec.json.encode(order))
-                child.stdin.close()
+                with contextlib.suppress(BrokenPipeError), child.stdin as stdin:  # its end is told below
+                    stdin.write(msgspec.json.encode(order))
                 while child.poll() is None and not halt.wait(_LOOK_S):
                     pass
             finally:
