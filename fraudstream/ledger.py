@@ -48,7 +48,7 @@ LABEL_COLUMNS = {
     "from": pa.int64(),
     "to": pa.int64(),
 }
-_OPTIONAL = ("source", "entity", "key", "from", "to")
+_OPTIONAL = ("transaction_id", "source", "entity", "key", "from", "to")
 _UNSAID = np.iinfo(np.int64).min
 
 

@@ -53,7 +53,7 @@ def test_conflicts_reversals_orphans_and_silences_are_reported(tiny_world: TinyW
 
 def test_an_entity_that_the_event_type_has_not_is_named(tiny_world: TinyWorld, tmp_path: Path) -> None:
     row = {"entity": "planet", "key": "x", "label": "fraud", "known_at": START_MS, "from": 1}
-    path = written([row | {"transaction_id": None}], tmp_path / "labels.ndjson")
+    path = written([row], tmp_path / "labels.ndjson")
     with pytest.raises(ConfigError, match=r'^labels: entity "planet": .*card'):
         report_labels(tiny_world.settings, path, tiny_world.transactions, None, ignore)
 
