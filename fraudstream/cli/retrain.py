@@ -34,6 +34,9 @@ def retrain(
     archive: Annotated[
         str | None, typer.Option(help="Folder of the archive; default: [archive] uri.")
     ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="The label ledger; default: the archive's labels.")
+    ] = None,
     registry: Annotated[
         Path | None, typer.Option("--registry", help="Folder of all models; default: [model] registry.")
     ] = None,
@@ -79,6 +82,7 @@ def retrain(
         read_private_key(sign_key)  # what is wrong is said at once
     order = Order(
         settings=settings,
+        labels="" if labels is None else str(labels),
         as_of_ms=None if as_of is None else instant(as_of, "--as-of"),
         promote=promote,
         sign_key="" if sign_key is None else str(sign_key),

@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fraudstream.batch import Int64
+from fraudstream.bus.archive import archived_files
 from fraudstream.bus.files import count_rows, read_transactions
+from fraudstream.bus.store import Store
 from fraudstream.clock import iso
 from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
@@ -65,12 +67,26 @@ def import_labels(files: Path, ledger: Path) -> dict[str, Any]:
         that it held: a training set of an instant in between changes by them.
 
     Raises:
-        ConfigError: a file is unreadable or holds what is no label; nothing is written then.
+        ConfigError: a file is unreadable or holds what is no label, or the folder is an archive's, of which nobody
+            reads what its manifest does not name; nothing is written then.
+        BusError: another import is under way, or the folder cannot be written.
     """
     new = read_ledger(files)
     if ledger.is_file():
         raise ConfigError(f"--to {ledger}: is a file; give the ledger's folder")
-    held = read_ledger(ledger) if ledger.exists() and any(ledger.iterdir()) else new.slice(0, 0)
+    if archived_files(ledger) is not None:
+        raise ConfigError(
+            f"--to {ledger}: is written by `fraudstream archive` alone; give a folder of its own, and import "
+            "the archive's labels into it too"
+        )
+    store = Store(str(ledger))
+    with store.lock():
+        return _append(new, ledger, store)
+
+
+def _append(new: pa.Table, ledger: Path, store: Store) -> dict[str, Any]:
+    files = [name for name in store.names() if not Path(name).name.startswith((".", "_"))]
+    held = read_ledger(ledger) if files else new.slice(0, 0)
     seen = set(map(tuple, (row.values() for row in held.to_pylist())))
     fresh = []
     for place, row in enumerate(new.to_pylist()):
@@ -82,12 +98,11 @@ def import_labels(files: Path, ledger: Path) -> dict[str, Any]:
     backdated = 0 if newest_ms is None else int((added["known_at"].to_numpy() < newest_ms).sum())
     path = None
     if fresh:
-        ledger.mkdir(parents=True, exist_ok=True)
         numbers = [int(p.stem.removeprefix("labels-")) for p in ledger.glob("labels-[0-9]*.parquet")]
         path = ledger / _NAME.format(max(numbers, default=0) + 1)
-        part = path.with_name(f".{path.name}.part")
-        pq.write_table(added, part, compression="zstd")
-        part.replace(path)
+        octets = pa.BufferOutputStream()
+        pq.write_table(added, octets, compression="zstd")
+        store.replace(path.name, octets.getvalue())
     return {
         "added": len(fresh),
         "held": len(new) - len(fresh),

@@ -26,6 +26,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What a round is to do.
 
     Attributes:
+        labels: the label ledger; empty: the archive's.
         as_of_ms: nothing known later is used; None: now.
         promote: let the gate judge the challenger that is there before another takes its place.
         sign_key: file of the private key that signs the model; empty: none.
@@ -33,6 +34,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     settings: Settings
+    labels: str = ""
     as_of_ms: int | None = None
     promote: bool = False
     sign_key: str = ""
@@ -51,7 +53,7 @@ def retrain(order: Order, advance: Advance) -> dict[str, Any]:
     """
     settings = order.settings
     folder = Path(settings.archive.uri)
-    files = folder / "transactions", folder / "labels"
+    files = folder / "transactions", Path(order.labels) if order.labels else folder / "labels"
     as_of_ms = now_ms() if order.as_of_ms is None else order.as_of_ms
     registry = Registry.of(settings.model)
     gate = _judged(settings, registry, files, as_of_ms, advance) if order.promote else None

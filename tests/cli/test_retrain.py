@@ -54,6 +54,7 @@ def test_the_new_model_is_the_challenger_and_the_gate_judges_the_one_before(
     [
         (("--as-of", "2024-01-12"), "has 0 mature transactions"),
         (("--as-of", iso(LIVE_MS), "--memory-mb", "50"), "memory"),
+        (("--as-of", iso(LIVE_MS), "--labels", "no_ledger"), "no_ledger: does not exist"),
     ],
 )
 def test_a_round_that_fails_leaves_the_champion_alone(

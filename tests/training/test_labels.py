@@ -9,7 +9,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from fraudstream.errors import ConfigError
+from fraudstream.bus.archive import Archive
+from fraudstream.bus.store import Store
+from fraudstream.errors import BusError, ConfigError
 from fraudstream.ledger import read_labels, read_ledger
 from fraudstream.training.labels import import_labels, report_labels
 from tests.worlds import START_MS, TinyWorld, ignore
@@ -66,7 +68,7 @@ def test_what_is_imported_twice_is_added_once(tmp_path: Path) -> None:
     assert import_labels(first, ledger) == {"added": 0, "held": 2, "backdated": 0, "path": None}
     found = import_labels(second, ledger)
     assert (found["added"], found["held"], found["backdated"]) == (1, 1, 1)
-    assert sorted(p.name for p in ledger.iterdir()) == ["labels-000001.parquet", "labels-000002.parquet"]
+    assert sorted(p.name for p in ledger.glob("*.*")) == ["labels-000001.parquet", "labels-000002.parquet"]
     assert read_ledger(ledger)["transaction_id"].to_pylist() == ["a", "b"]
     assert read_labels(ledger, {}).ids.to_pylist() == ["b", "a"]
 
@@ -76,3 +78,23 @@ def test_an_import_of_what_is_no_label_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="maybe"):
         import_labels(bad, tmp_path / "ledger")
     assert not (tmp_path / "ledger").exists()
+
+
+def test_an_import_that_was_killed_or_is_under_way_harms_none(tmp_path: Path) -> None:
+    new, ledger = written([label("a", "fraud", 5)], tmp_path / "new.ndjson"), tmp_path / "ledger"
+    with Store(str(ledger)).lock(), pytest.raises(BusError, match="another process is writing it"):
+        import_labels(new, ledger)
+    (ledger / ".writing-labels-000001.parquet").write_bytes(b"PAR1")
+    assert import_labels(new, ledger)["added"] == 1
+    assert read_ledger(ledger)["transaction_id"].to_pylist() == ["a"]
+
+
+def test_an_import_does_not_vanish_in_an_archive(tmp_path: Path) -> None:
+    folder, ledger = tmp_path / "archive" / "labels", tmp_path / "ledger"
+    archived = read_ledger(written([label("a", "fraud", 5)], tmp_path / "archived.ndjson"))
+    Archive(Store(str(folder)), "fraud.labels").append({"2026-01-01": archived}, {}, {0: 1})
+    new = written([label("b", "fraud", 5)], tmp_path / "new.ndjson")
+    with pytest.raises(ConfigError, match="`fraudstream archive` alone"):
+        import_labels(new, folder)
+    assert [import_labels(each, ledger)["added"] for each in (folder, new)] == [1, 1]
+    assert read_labels(ledger, {}).ids.to_pylist() == ["a", "b"]
