@@ -83,7 +83,7 @@ MEANINGS = {
     "keygen` prints them; a signature by another key is refused as soon as there is one",
     "labels.maturity": "age at which a transaction without a label counts as legitimate",
     "labels.precedence": "sources, the one to be believed first, others last; none: the latest label counts",
-    "labels.silence": "`fraudstream labels report` shows longer stretches without one labelled transaction",
+    "labels.silence": "a longer stretch without one labelled transaction is reported, and training leaves it out",
     "labels.grace": "features see a label this much stream time after its `known_at`",
     "training.days": "length of the training window, in days",
     "training.gap_days": "days between training and validation, so that one fraud does not stand in both",

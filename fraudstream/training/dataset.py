@@ -2,7 +2,8 @@
 
 A transaction is mature when `labels.maturity` has passed since it: by then silence means legitimate. Of
 younger transactions only the frauds would be known, so all of them are left out. A repeated transaction is
-left out too: it is no second one.
+left out too: it is no second one. So are those of a silence, a stretch longer than `labels.silence` without one
+labelled transaction: no source of labels was connected then, and nothing of it is known to be legitimate.
 
 Memory is bounded: of the legitimate transactions before the validation window at most `negatives_max` are kept while
 they are replayed. Which ones follows from a seeded hash of their ids, so that it depends on nothing else: whenever
@@ -23,7 +24,7 @@ from fraudstream.clock import iso
 from fraudstream.errors import ConfigError
 from fraudstream.features import FeatureEngine
 from fraudstream.features.keys import combine, hash_texts
-from fraudstream.ledger import Flags, Labels
+from fraudstream.ledger import Flags, Labels, silences
 from fraudstream.training.replay import Advance, LogFiles, observe_files
 
 
@@ -36,6 +37,7 @@ class Dataset:
         fraud: [n]; time_ms: [n].
         rejected: rows of the files that are not transactions.
         share: of the legitimate ones that were sampled from, kept; each stands for 1 / share.
+        silent: the silences (from, to) of the window, whose transactions are left out.
     """
 
     X: Float64
@@ -43,11 +45,22 @@ class Dataset:
     time_ms: Int64
     rejected: int
     share: float = 1.0
+    silent: tuple[tuple[int, int], ...] = ()
 
     def between(self, start_ms: int, end_ms: int) -> Dataset:
         """Return the transactions of [start, end)."""
         rows = (self.time_ms >= start_ms) & (self.time_ms < end_ms)
-        return Dataset(self.X[rows], self.fraud[rows], self.time_ms[rows], 0, self.share)
+        return Dataset(self.X[rows], self.fraud[rows], self.time_ms[rows], 0, self.share, self.silent)
+
+    def without(self, silent: list[tuple[int, int]]) -> Dataset:
+        """Return the frauds, one of which may begin a silence, and the others outside these."""
+        if not silent:
+            return self
+        rows = np.ones(len(self.fraud), np.bool_)
+        for start_ms, end_ms in silent:
+            rows &= self.fraud | (self.time_ms < start_ms) | (self.time_ms >= end_ms)
+        X, fraud, time_ms = self.X[rows], self.fraud[rows], self.time_ms[rows]
+        return Dataset(X, fraud, time_ms, self.rejected, self.share, tuple(silent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +143,7 @@ def dataset_as_of(
     window_ms: tuple[int, int],
     advance: Advance,
     sampling: Sampling | None = None,
+    silence_ms: int | None = None,
 ) -> Dataset:
     """Replay the transactions and keep those of [start, end), with their labels.
 
@@ -137,6 +151,7 @@ def dataset_as_of(
         labels: what was known at the instant. It says what a transaction was, and feeds features, these only
             from the moment on at which it was known.
         sampling: of the legitimate ones; None: all are kept.
+        silence_ms: how long without any labelled transaction is a silence; None: nothing is.
 
     Raises:
         ConfigError: none lies in the window.
@@ -152,13 +167,15 @@ def dataset_as_of(
     files = LogFiles(transactions, labels, labels.fields(event), end_ms, begin_ms)
     kept = _Kept(sampling)
     rejected = 0
+    labelled_ms = []
     for seen in observe_files(files, engine, wanted, advance):
         rejected += len(seen.rejected)
         batch = seen.fresh
         rows = np.flatnonzero((batch.time_ms >= start_ms) & (batch.time_ms < end_ms))
         if len(rows):
             chosen = batch.take(rows)
-            fraud, _ = outcomes.of_batch(chosen, event)
+            fraud, labelled = outcomes.of_batch(chosen, event)
+            labelled_ms.append(chosen.time_ms[labelled])
             kept.add(chosen, seen.observed.X[rows], fraud)
     data = kept.dataset(rejected)
     if data is None:
@@ -166,4 +183,7 @@ def dataset_as_of(
             f"{transactions}: no transaction between {iso(start_ms)} and {iso(end_ms)}, the mature ones to learn "
             "from; give earlier transactions, a later --as-of, or a shorter labels.maturity"
         )
-    return data
+    if silence_ms is None:
+        return data
+    first_ms = max(start_ms, int(data.time_ms.min()))
+    return data.without(silences(np.concatenate(labelled_ms), (first_ms, end_ms), silence_ms))

@@ -52,7 +52,8 @@ def train_from_files(
     known = read_labels(labels, settings.labels.ranks).as_of(as_of_ms)
     sampling = Sampling(settings.training.negatives_max, windows.validate, settings.training.seed)
     window = (windows.train, windows.end)
-    data = dataset_as_of(transactions, known, engine, window, advance, sampling)
+    silence_ms = settings.labels.silence_ms
+    data = dataset_as_of(transactions, known, engine, window, advance, sampling, silence_ms)
     path = registry.next_path()
     version = f"{registry.name}/{path.name}"
     trained = train(data, catalog, windows, settings.training, version, advance)

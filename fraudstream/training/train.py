@@ -118,6 +118,7 @@ def train(
             "all": int(everything.fraud.sum()),
         },
         "negatives_share": data.share,
+        "silences": [{"from": iso(start), "to": iso(end)} for start, end in data.silent],
         "rejected_rows": data.rejected,
         "trees": booster.num_trees(),
         "thresholds": _thresholds(parts.points, raw[~validation.fraud]),
@@ -132,10 +133,12 @@ def _check(name: str, part: Dataset, windows: Windows) -> None:
     frauds = int(part.fraud.sum())
     if frauds < FRAUDS_MIN or frauds == len(part.fraud):
         start, end = (windows.train, windows.gap) if name == "training" else (windows.validate, windows.end)
+        silent = ", ".join(f"{iso(begin)} to {iso(until)}" for begin, until in part.silent)
         raise ModelError(
             f"the {name} window {iso(start)} to {iso(end)} has {len(part.fraud)} mature transactions and {frauds} "
             f"known frauds; at least {FRAUDS_MIN} frauds and some legitimate ones are needed. Give more "
             "history or labels, a later --as-of, or other [training] and labels.maturity settings"
+            + (f"; without labels, and left out by labels.silence: {silent}" if silent else "")
         )
 
 

@@ -380,3 +380,36 @@ def test_the_first_model_is_champion_and_later_ones_only_when_promoted(
     assert [result["champion"] for result in results] == [True, False, True]
     aliases = json.loads((tmp_path / "card_payment" / "aliases.json").read_text("utf-8"))
     assert aliases == {"champion": "0003", "previous": "0001"}
+
+
+def test_a_time_without_any_label_is_no_time_of_legitimate_ones(
+    tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    #  day     0          8    10                          LIVE
+    #  labels  (none known)    | | | || |  | ||| |  | ||  |
+    connected_ms, window = START_MS + 10 * DAY_MS, (START_MS, LIVE_MS)
+    transactions, labels = pq.read_table(tiny_world.transactions), pq.read_table(tiny_world.labels)
+    later = transactions.filter(pc.greater_equal(transactions["event_time"], connected_ms))
+    connected = labels.filter(pc.is_in(labels["transaction_id"], later["transaction_id"].combine_chunks()))
+    write_table(connected, tmp_path / "labels")
+    known = read_labels(tmp_path / "labels", {}).as_of(LIVE_MS)
+    engine = new_engine(
+        tiny_world.settings, build_catalog(tiny_world.settings.features, tiny_world.settings.event)
+    )
+    data = dataset_as_of(tiny_world.transactions, known, engine, window, ignore, silence_ms=8 * DAY_MS)
+    everything = dataset_of(tiny_world, window, known)
+    first_ms = int(everything.time_ms[everything.fraud].min())
+    assert data.silent == ((int(everything.time_ms[0]), first_ms),)
+    assert first_ms >= connected_ms
+    np.testing.assert_array_equal(data.time_ms, everything.time_ms[everything.time_ms >= first_ms])
+    np.testing.assert_array_equal(data.X, everything.X[everything.time_ms >= first_ms])
+
+
+def test_a_source_of_labels_that_failed_is_named_where_nothing_can_be_learned(
+    tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    labels, transactions = pq.read_table(tiny_world.labels), pq.read_table(tiny_world.transactions)
+    before = transactions.filter(pc.less(transactions["event_time"], START_MS + 15 * DAY_MS))
+    failed = labels.filter(pc.is_in(labels["transaction_id"], before["transaction_id"].combine_chunks()))
+    with pytest.raises(ModelError, match=r"validation window .* left out by labels\.silence: 2024-01-1"):
+        train_on(tiny_world, tmp_path, labels=failed)
