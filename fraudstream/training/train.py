@@ -125,7 +125,7 @@ def train(
         "parameters": _parameters(settings, catalog),
     }
     report = _report(booster, parts, metrics, about)
-    report[REFERENCE] = json.dumps(reference_of(training.X, catalog.names))
+    report[REFERENCE] = json.dumps(reference_of(_as_served(training, settings.seed), catalog.names))
     return Trained(parts, about, metrics, golden, report)
 
 
@@ -151,6 +151,13 @@ def _sampled(data: Dataset, share: float, settings: TrainingSettings) -> Dataset
     chosen = np.random.default_rng(settings.seed).choice(legitimate, kept, replace=False)
     rows = np.sort(np.concatenate([np.flatnonzero(data.fraud), chosen]))
     return Dataset(data.X[rows], data.fraud[rows], data.time_ms[rows], data.rejected, share)
+
+
+def _as_served(data: Dataset, seed: int) -> Float64:
+    """Return the features with frauds as rare as a worker sees them: as large a share kept as of the others."""
+    if data.share == 1.0:
+        return data.X
+    return data.X[~data.fraud | (np.random.default_rng(seed).random(len(data.fraud)) < data.share)]
 
 
 def _joined(first: Dataset, second: Dataset) -> Dataset:

@@ -20,6 +20,7 @@ from fraudstream.features import build_catalog, new_engine
 from fraudstream.features.keys import combine, hash_texts
 from fraudstream.ledger import Labels, read_labels
 from fraudstream.registry import Trust, verify_bundle
+from fraudstream.scoring.drift import Drift
 from fraudstream.settings import Settings
 from fraudstream.simulate import DAY_MS
 from fraudstream.training.dataset import Dataset, Sampling, dataset_as_of
@@ -413,3 +414,16 @@ def test_a_source_of_labels_that_failed_is_named_where_nothing_can_be_learned(
     failed = labels.filter(pc.is_in(labels["transaction_id"], before["transaction_id"].combine_chunks()))
     with pytest.raises(ModelError, match=r"validation window .* left out by labels\.silence: 2024-01-1"):
         train_on(tiny_world, tmp_path, labels=failed)
+
+
+def test_the_drift_reference_has_as_many_frauds_as_a_worker_sees(
+    tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    bundle = train_on(tiny_world, tmp_path, training__negatives_max=600)
+    assert described(bundle)["training"]["negatives_share"] <= 1 / 8
+    catalog = build_catalog(tiny_world.settings.features, tiny_world.settings.event)
+    drift = Drift(json.loads((bundle / "report" / "reference.json").read_text("utf-8")), catalog.names)
+    window = (START_MS + 1 * DAY_MS, START_MS + 19 * DAY_MS)
+    drift.count(dataset_of(tiny_world, window, read_labels(tiny_world.labels, {}).as_of(LIVE_MS)).X)
+    shifts = {name: shift["psi"] or 0.0 for name, shift in drift.shifts().items()}
+    assert max(shifts.values()) < 0.1, shifts
