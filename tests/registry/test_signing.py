@@ -38,7 +38,8 @@ def made(tiny_world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A signed bundle as training writes it."""
     folder = tmp_path_factory.mktemp("signed") / "0001"
     bundle = tiny_world.read()
-    write_bundle(folder, bundle.parts, ABOUT, bundle.golden(), {"report.md": "# Signed"}, KEY)
+    reports = {"report.md": "# Signed", "reference.json": "{}"}
+    write_bundle(folder, bundle.parts, ABOUT, bundle.golden(), reports, KEY)
     return folder
 
 
@@ -144,7 +145,7 @@ def test_a_registry_signs_what_passes_all_checks(tiny_world: TinyWorld, tmp_path
     assert (path, key) == (registry.folder / "0001", key_id(public(KEY)))
     assert registry.load("champion") == tiny_world.read().parts
     assert registry.verify("0001").signed == Signed("valid", key)
-    assert sorted(p.name for p in registry.folder.iterdir()) == ["0001", "aliases.json"]
+    assert sorted(p.name for p in registry.folder.iterdir()) == ["0001", "aliases.json", "promotions.ndjson"]
     (path / "booster.txt").write_text("", "utf-8")
     with pytest.raises(ModelError, match=r"booster\.txt: is damaged"):
         registry.sign("0001", OTHER)
