@@ -29,7 +29,8 @@ from benchmarks.features_walk import WalkedKind
 from fraudstream.batch import TransactionBatch
 from fraudstream.features import Catalog, FeatureEngine, build_catalog, new_engine
 from fraudstream.features.labels import KnownLabel
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 
 DAYS = 60
 CARDS_A_MERCHANT = 10

@@ -14,7 +14,7 @@ from benchmarks.features_cases import Laps, absorb, bench_settings, compiled_eng
 from benchmarks.features_stream import BATCH_ROWS, DAY_MS, START_MS, World, batches, rows_between
 from fraudstream.features import Catalog, build_catalog
 from fraudstream.features.aggregates import AGGREGATES
-from fraudstream.settings import FeatureGroup
+from fraudstream.sections import FeatureGroup
 
 WINDOW, WINDOW_DAYS, SHORT = "30d", 30, "7d"
 ROWS_IN_WINDOW = (10, 30, 100, 300, 1_000, 3_000, 10_000)

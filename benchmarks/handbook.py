@@ -48,7 +48,8 @@ from benchmarks.product import EXAMPLES, command, environment_of, fraudstream, s
 from fraudstream.bus.kafka import client_config
 from fraudstream.event import parse_instant_ms
 from fraudstream.records import Alert, Decision
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 from tests.kafka.broker import broker_from_environment
 
 EXAMPLE = EXAMPLES / "handbook"

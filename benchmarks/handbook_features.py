@@ -34,7 +34,8 @@ from fraudstream.decode import Decoder
 from fraudstream.event import NUMERIC_TYPES, EventType
 from fraudstream.features import FeatureEngine, Observed, build_catalog, new_engine
 from fraudstream.features.labels import KnownLabel
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 
 
 def main() -> None:

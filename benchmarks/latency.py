@@ -28,7 +28,7 @@ from benchmarks.machine import about_machine
 from benchmarks.openloop import sender, write_messages
 from benchmarks.worker import STAGES, START_MS, configure, metrics_of, process, say, wait_for_metrics
 from fraudstream.bus.topics import create_topics
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.simulate import WorldConfig, simulate
 from fraudstream.simulate.write import write_world
 from fraudstream.training.run import train_from_files

@@ -35,7 +35,8 @@ from fraudstream.registry import CHAMPION, Registry
 from fraudstream.registry.verify import Ended, run_child
 from fraudstream.scoring import Model, Pipeline
 from fraudstream.scoring.decide import build_policy
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 from fraudstream.stream.featurelog import column_names
 from fraudstream.stream.models import Found, ModelWatch
 from fraudstream.stream.worker import Ends, Worker

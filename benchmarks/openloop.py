@@ -19,7 +19,8 @@ from pathlib import Path
 import pyarrow as pa
 from confluent_kafka import Producer
 
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 from fraudstream.simulate.write import messages
 
 TICK_S = 0.0005

@@ -35,7 +35,8 @@ from benchmarks.worker import START_MS, configure, process, say, wait_for_metric
 from fraudstream.bus.topics import create_topics
 from fraudstream.records import Challenger, Decision
 from fraudstream.registry import Registry, Trust, read_bundle, write_bundle
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 from fraudstream.simulate import WorldConfig, simulate
 from fraudstream.simulate.write import write_world
 from fraudstream.stream.publish import RUN_HEADER

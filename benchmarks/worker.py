@@ -31,7 +31,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.machine import about_machine
 from fraudstream.bus.topics import create_topics
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 from fraudstream.simulate import WorldConfig, simulate
 from fraudstream.simulate.write import messages, write_world
 from fraudstream.training.run import train_from_files

@@ -37,7 +37,8 @@ from fraudstream.registry import bundle, files, probe
 from fraudstream.registry.verify import CHILD_TIMEOUT_S
 from fraudstream.scoring import wellformed
 from fraudstream.scoring.model import POINTS_FPR
-from fraudstream.settings import ENV_PREFIX, FeatureGroup, Outcome, Settings, load_settings
+from fraudstream.sections import FeatureGroup, Outcome, Settings
+from fraudstream.settings import ENV_PREFIX, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

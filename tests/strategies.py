@@ -17,7 +17,7 @@ from fraudstream.event import FIXED_POINT_MAX, EventType, Field, check_event
 from fraudstream.features import Catalog, build_catalog, check_catalog
 from fraudstream.features.aggregates import AGGREGATES, LABELLED
 from fraudstream.features.labels import KnownLabel
-from fraudstream.settings import FeatureGroup, StateSettings
+from fraudstream.sections import FeatureGroup, StateSettings
 
 START_MS = 1_700_000_000_000
 UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}

@@ -15,7 +15,8 @@ from fraudstream.decode import Decoder
 from fraudstream.features import build_catalog, check_catalog
 from fraudstream.features.aggregates import AGGREGATES, EVENT_AGGREGATES
 from fraudstream.records import Alert, Decision
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 
 ROOT = generate.ROOT
 README = (ROOT / "README.md").read_text("utf-8")

@@ -17,7 +17,8 @@ from rich.console import Console
 from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
 from fraudstream.features import build_catalog
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(path.relative_to(ROOT) for path in (ROOT / "examples").rglob("*.toml"))

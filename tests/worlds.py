@@ -18,7 +18,8 @@ import pytest
 
 from fraudstream.registry import Trust, read_bundle
 from fraudstream.registry.bundle import Bundle
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 from fraudstream.simulate import DAY_MS, WorldConfig, simulate
 from fraudstream.training.run import train_from_files
 

@@ -23,7 +23,7 @@ from fraudstream.bus.base import Headers, Positions, Sink
 from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, KafkaSource, client_config
 from fraudstream.clock import Seldom, monotonic_s
 from fraudstream.errors import BusError, FencedError
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 
 log = structlog.get_logger("kafka")
 

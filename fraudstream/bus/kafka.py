@@ -24,7 +24,7 @@ from confluent_kafka import (
 from fraudstream.bus.base import Handover, Positions
 from fraudstream.clock import Seldom, monotonic_s, pause
 from fraudstream.errors import BusError, FencedError
-from fraudstream.settings import KafkaConfig, Settings
+from fraudstream.sections import KafkaConfig, Settings
 
 log = structlog.get_logger("kafka")
 

@@ -11,7 +11,7 @@ from fraudstream.bus.base import Positions
 from fraudstream.bus.kafka import client_config
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 
 REQUEST_TIMEOUT_S = 10.0
 SILENCE_MAX_S = 60.0

@@ -12,7 +12,7 @@ from fraudstream.bus.base import Positions
 from fraudstream.bus.kafka import REQUEST_TIMEOUT_S, client_config
 from fraudstream.clock import Seldom
 from fraudstream.errors import BusError
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 
 log = structlog.get_logger("kafka")
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.fs as pf
 
 from fraudstream.errors import BusError, ConfigError
-from fraudstream.settings import shown_uri
+from fraudstream.sections import shown_uri
 
 _WRITING = ".writing-"
 

@@ -17,7 +17,7 @@ from fraudstream.bus.kafka import (
 )
 from fraudstream.clock import monotonic_s, pause
 from fraudstream.errors import BusError
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 
 log = structlog.get_logger("kafka")
 

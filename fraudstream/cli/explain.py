@@ -12,7 +12,7 @@ from fraudstream.cli.options import AsJson, Brokers, Config, out, print_json, pr
 from fraudstream.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fraudstream.settings import Settings
+    from fraudstream.sections import Settings
     from fraudstream.stream.archived import InFiles
 
 

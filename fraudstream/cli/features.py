@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fraudstream.cli.options import AsJson, Config, out, print_json, settings_from
 from fraudstream.errors import ConfigError
-from fraudstream.settings import Settings, StateSettings
+from fraudstream.sections import Settings, StateSettings
 
 if TYPE_CHECKING:
     from fraudstream.features import Catalog, Feature

@@ -14,7 +14,7 @@ from rich.text import Text
 from fraudstream.cli import promotion, signing
 from fraudstream.cli.options import AsJson, Brokers, Config, out, print_json, settings_from
 from fraudstream.errors import ConfigError, ModelError
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 
 if TYPE_CHECKING:
     from fraudstream.registry import Registry

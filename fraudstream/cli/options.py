@@ -14,7 +14,8 @@ from rich.console import Console
 from fraudstream.console.progress import Advance, progress_on
 from fraudstream.errors import ConfigError
 from fraudstream.event import parse_instant_ms
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 
 Config = Annotated[
     Path | None,

@@ -13,7 +13,7 @@ import typer
 
 from fraudstream.cli.options import AsJson, Config, instant, print_json, settings_from
 from fraudstream.errors import ConfigError
-from fraudstream.settings import shown_uri
+from fraudstream.sections import shown_uri
 
 EVERY_MIN_MS = 1000
 

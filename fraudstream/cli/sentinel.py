@@ -10,7 +10,7 @@ import typer
 
 from fraudstream.cli.options import AsJson, Config, instant, print_json, progress, settings_from
 from fraudstream.errors import ConfigError, FraudstreamError
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 
 
 def register(app: typer.Typer) -> None:

@@ -38,7 +38,8 @@ from fraudstream.console.progress import progress_on
 from fraudstream.console.tail import alert_text
 from fraudstream.errors import BusError, FraudstreamError
 from fraudstream.records import Alert, Decision
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 from fraudstream.simulate import World, WorldConfig, simulate
 from fraudstream.simulate.write import Message, label_messages, messages
 from fraudstream.training.run import train_from_files

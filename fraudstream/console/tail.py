@@ -17,7 +17,7 @@ from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError
 from fraudstream.records import Alert
 from fraudstream.scoring.model import PATH
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.words import currency_digits
 
 _POLL_S = 0.5

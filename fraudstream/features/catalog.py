@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fraudstream.event import EventType, spell_duration
 from fraudstream.features.aggregates import AGGREGATES
 from fraudstream.features.where import Condition
-from fraudstream.settings import Monotone, StateSettings
+from fraudstream.sections import Monotone, StateSettings
 
 EVENT = "event"
 

@@ -21,7 +21,7 @@ from fraudstream.features.aggregates import (
 )
 from fraudstream.features.catalog import EVENT, Catalog, Feature
 from fraudstream.features.where import Condition, definition_of, parse_where, slug_of, spell_where
-from fraudstream.settings import FeatureGroup
+from fraudstream.sections import FeatureGroup
 
 WINDOW_MIN_MS = 1_000
 WINDOW_MAX_MS = 90 * 86_400_000

@@ -21,7 +21,7 @@ from fraudstream.features.repeats import Recognised, Repeats
 from fraudstream.features.shards import pack_shard, unpack_shard
 from fraudstream.features.stage import Stage
 from fraudstream.features.table import SHARDS
-from fraudstream.settings import Settings, StateSettings
+from fraudstream.sections import Settings, StateSettings
 
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 FLAG_COLD, FLAG_REPEATED, FLAG_PARTIAL, FLAG_UNSCORED = (np.uint8(1 << bit) for bit in range(3, 7))

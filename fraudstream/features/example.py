@@ -20,7 +20,7 @@ from fraudstream.features.catalog import EVENT, Catalog, Feature
 from fraudstream.features.engine import FeatureEngine
 from fraudstream.features.labels import KnownLabel
 from fraudstream.features.where import Condition
-from fraudstream.settings import StateSettings
+from fraudstream.sections import StateSettings
 from fraudstream.words import read_words
 
 NOW_MS = parse_instant_ms("2026-03-02T12:00Z")

@@ -23,7 +23,7 @@ from fraudstream.features.access import plan_block
 from fraudstream.features.aggregates import AGGREGATES
 from fraudstream.features.catalog import Catalog, Feature
 from fraudstream.features.where import Condition
-from fraudstream.settings import StateSettings
+from fraudstream.sections import StateSettings
 
 ROWS = -1  # a term over the rows themselves
 BLOCK_ROWS = 16

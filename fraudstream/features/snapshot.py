@@ -29,7 +29,7 @@ from fraudstream.features.engine import FeatureEngine
 from fraudstream.features.recent import Recent
 from fraudstream.features.shards import check_layout, codes_to_json, layout_of, translation
 from fraudstream.features.table import SHARDS
-from fraudstream.settings import StateSettings
+from fraudstream.sections import StateSettings
 
 MAGIC = b"FSSTATE2"
 _TAIL = 24

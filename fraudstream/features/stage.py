@@ -39,7 +39,7 @@ from fraudstream.features.table import (
     find_or_add,
     grow_table,
 )
-from fraudstream.settings import StateSettings
+from fraudstream.sections import StateSettings
 
 _WORDS_MIN = 1 << 10
 _ROOM_AHEAD = 8  # times what one row may need: addresses cost nothing, memory that is not touched neither

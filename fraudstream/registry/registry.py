@@ -17,7 +17,7 @@ from fraudstream.registry.files import ALIASES_BYTES_MAX, read_plain
 from fraudstream.registry.signing import SIGNATURE, Trust, sign
 from fraudstream.registry.verify import BundleReport, Child, load_bundle, run_child, verify_bundle
 from fraudstream.scoring.model import ModelParts
-from fraudstream.settings import ModelSettings
+from fraudstream.sections import ModelSettings
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 

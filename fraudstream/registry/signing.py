@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fraudstream.errors import ConfigError, ModelError
-from fraudstream.settings import ModelSettings
+from fraudstream.sections import ModelSettings
 
 SIGNATURE = "bundle.json.sig"
 # A signature counts for this purpose only, whatever else a key may sign.

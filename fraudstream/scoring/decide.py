@@ -17,7 +17,7 @@ from fraudstream.batch import Float64, Int64, TransactionBatch
 from fraudstream.errors import ConfigError
 from fraudstream.event import EventType
 from fraudstream.features.where import Condition, fulfilled, parse_where, spell_where
-from fraudstream.settings import Outcome, Settings
+from fraudstream.sections import Outcome, Settings
 
 OUTCOMES_MAX = 100
 MEASURES = {"points_min": "risk_points", "probability_min": "score", "expected_loss_min": "expected_loss"}

@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from fraudstream.bus.kafka import FLUSH_TIMEOUT_S, client_config
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.simulate.simulation import World
 
 _SLICE_ROWS = 10_000

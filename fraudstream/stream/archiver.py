@@ -14,7 +14,7 @@ from fraudstream.bus.raw import RAW_ORDER
 from fraudstream.bus.store import Store
 from fraudstream.clock import monotonic_s, now_ms
 from fraudstream.decode import Decoder
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.stream.archivekinds import Features, Kind, Transactions, decisions, labels
 
 log = structlog.get_logger("archive")

@@ -19,7 +19,7 @@ from fraudstream.decode import Decoder
 from fraudstream.features import FeatureEngine
 from fraudstream.features.labels import KnownLabel
 from fraudstream.scoring.fingerprint import NAN, fingerprints
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.stream.featurelog import column_names
 from fraudstream.stream.recorded import (
     ROWS_A_CHUNK,

@@ -24,7 +24,7 @@ from fraudstream.metrics import STAGES, WorkerMetrics
 from fraudstream.registry import CHALLENGER, CHAMPION
 from fraudstream.scoring import Model, ModelParts, Pipeline, build_policy
 from fraudstream.scoring.fingerprint import fingerprints
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.stream.checkpoints import Checkpoints
 from fraudstream.stream.models import ModelWatch
 from fraudstream.stream.serve import absorb

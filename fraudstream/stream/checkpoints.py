@@ -23,7 +23,7 @@ from fraudstream.errors import CheckpointError, ConfigError
 from fraudstream.features import Catalog, FeatureEngine, new_engine, partial_features
 from fraudstream.features import snapshot as snapshots
 from fraudstream.metrics import WorkerMetrics
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.stream.runs import ranges
 from fraudstream.stream.serve import Numbered
 

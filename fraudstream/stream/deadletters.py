@@ -17,7 +17,7 @@ from fraudstream.bus.base import Headers, Positions
 from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, client_config
 from fraudstream.bus.kafka_log import Advance, KafkaLog
 from fraudstream.errors import BusError
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.stream.publish import DLQ_PREFIX
 
 LETTERS_A_TRANSACTION = 1_000

@@ -25,7 +25,7 @@ from mode.threads import ServiceThread
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import ConfigError, FraudstreamError
 from fraudstream.metrics import WorkerMetrics
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.stream.worker import Worker
 
 log = structlog.get_logger("worker")

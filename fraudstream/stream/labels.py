@@ -16,7 +16,7 @@ from fraudstream.decode import LabelDecoder
 from fraudstream.features import FeatureEngine
 from fraudstream.features.labels import known_label
 from fraudstream.metrics import WorkerMetrics
-from fraudstream.settings import LabelSettings
+from fraudstream.sections import LabelSettings
 from fraudstream.stream.publish import LABEL_STAGE, Publisher
 
 log = structlog.get_logger("worker")

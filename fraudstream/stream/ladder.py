@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from fraudstream.metrics import WorkerMetrics
-from fraudstream.settings import DegradationSettings
+from fraudstream.sections import DegradationSettings
 
 log = structlog.get_logger("worker")
 

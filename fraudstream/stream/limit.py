@@ -6,7 +6,7 @@ from collections import deque
 
 from fraudstream.decode import Rejected
 from fraudstream.errors import DeadLetterLimitError
-from fraudstream.settings import WorkerSettings
+from fraudstream.sections import WorkerSettings
 
 
 class DeadLetterLimit:

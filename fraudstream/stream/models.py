@@ -15,7 +15,7 @@ from fraudstream.registry import CHALLENGER, CHAMPION, Registry
 from fraudstream.registry.verify import Child, run_child
 from fraudstream.scoring import Model, ModelParts
 from fraudstream.scoring.model import bind
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 
 
 def load_model(settings: Settings, catalog: Catalog, version: str, child: Child = run_child) -> ModelParts:

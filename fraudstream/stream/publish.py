@@ -22,7 +22,7 @@ from fraudstream.records import Alert, Challenger, Decision
 from fraudstream.scoring import Policy, Scored
 from fraudstream.scoring.explain import Explanation
 from fraudstream.scoring.pipeline import FLAGS
-from fraudstream.settings import TopicSettings
+from fraudstream.sections import TopicSettings
 
 RUN_HEADER = "fraudstream-run"
 LABEL_STAGE = "label"

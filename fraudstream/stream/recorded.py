@@ -15,7 +15,7 @@ from fraudstream.batch import MISSING, Int64, TransactionBatch
 from fraudstream.decode import Decoder, LabelDecoder
 from fraudstream.features.labels import KnownLabel, known_label
 from fraudstream.records import Decision
-from fraudstream.settings import TopicSettings
+from fraudstream.sections import TopicSettings
 from fraudstream.stream.featurelog import OWN_COLUMNS
 from fraudstream.stream.publish import RUN_HEADER
 

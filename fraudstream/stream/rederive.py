@@ -22,7 +22,7 @@ from fraudstream.scoring.decide import expected_loss
 from fraudstream.scoring.explain import Explainer, Explanation, Rows
 from fraudstream.scoring.fingerprint import fingerprints
 from fraudstream.scoring.model import PATH
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.stream.featurelog import column_names
 from fraudstream.stream.served import Features, Served, Spokens
 from fraudstream.words import Words, read_words

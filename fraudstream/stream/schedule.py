@@ -18,7 +18,7 @@ from mode import Service
 from fraudstream.clock import monotonic_s, now_ms
 from fraudstream.errors import FraudstreamError
 from fraudstream.metrics import RetrainMetrics
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 
 log = structlog.get_logger("retrain")
 

@@ -11,7 +11,7 @@ import msgspec
 from fraudstream.batch import TransactionBatch
 from fraudstream.decode import Decoder
 from fraudstream.records import Alert, Decision
-from fraudstream.settings import TopicSettings
+from fraudstream.sections import TopicSettings
 from fraudstream.stream.featurelog import OWN_COLUMNS
 from fraudstream.stream.publish import RUN_HEADER
 from fraudstream.stream.recorded import table_of

@@ -25,7 +25,7 @@ from fraudstream.features import FeatureEngine, new_engine, partial_features
 from fraudstream.metrics import STAGES, WorkerMetrics
 from fraudstream.scoring import Pipeline
 from fraudstream.scoring.explain import Explainer
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.stream.align import Aligner
 from fraudstream.stream.checkpoints import Checkpoints, Stamp
 from fraudstream.stream.explaining import AlertExplainer

@@ -19,7 +19,7 @@ from fraudstream.batch import Int64
 from fraudstream.clock import iso
 from fraudstream.scoring.promises import wilson
 from fraudstream.scoring.ranking import MONEY, RECALL, figure_names, interval
-from fraudstream.settings import PromotionSettings
+from fraudstream.sections import PromotionSettings
 from fraudstream.training.evaluate import Drawing, days_of, draw
 from fraudstream.training.evidence import Evidence, Said
 from fraudstream.training.replay import Advance

@@ -22,7 +22,7 @@ from fraudstream.registry import Registry
 from fraudstream.registry.bundle import Bundle
 from fraudstream.registry.files import REPORT
 from fraudstream.scoring import Model, Pipeline, build_policy
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.training.evaluate import Drawing, evaluation_of
 from fraudstream.training.evidence import FOREVER_MS, Evidence, Panel, Question, Said, gather
 from fraudstream.training.replay import ENTITY_COLUMN, Advance, entity_columns, known_of_scored

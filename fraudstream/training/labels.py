@@ -22,7 +22,7 @@ from fraudstream.clock import iso
 from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
 from fraudstream.ledger import Labels, read_labels, read_ledger, silences
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.training.replay import Advance
 
 EXAMPLES = 5

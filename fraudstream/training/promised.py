@@ -22,7 +22,7 @@ from fraudstream.event import EventType
 from fraudstream.ledger import Flags, Labels, all_mature_ms, newest_mature_ms, read_labels
 from fraudstream.scoring.model import POINTS_FPR
 from fraudstream.scoring.promises import calibration, promise, rate, reliability
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.training.replay import ENTITY_COLUMN, Advance, entity_columns, known_of_scored
 
 DAY_MS = 86_400_000

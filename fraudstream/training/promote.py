@@ -9,7 +9,7 @@ from fraudstream.features import build_catalog
 from fraudstream.registry import Registry
 from fraudstream.registry.registry import CHAMPION
 from fraudstream.scoring.model import bind
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.training.evaluate import Drawing
 from fraudstream.training.evidence import NothingMatureError
 from fraudstream.training.gate import Moment, Verdict, drifted, judge

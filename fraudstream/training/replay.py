@@ -26,7 +26,7 @@ from fraudstream.features.repeats import Recognised
 from fraudstream.ledger import Flags, Labels
 from fraudstream.scoring import Model, Pipeline, Scored
 from fraudstream.scoring.decide import amounts, expected_loss
-from fraudstream.settings import BEFORE_ALL_MS
+from fraudstream.sections import BEFORE_ALL_MS
 
 Advance = Callable[[str, int, int | None], None]  # what, how many more, of how many
 EXAMPLES_MAX = 100

@@ -16,7 +16,7 @@ from fraudstream.registry import Registry
 from fraudstream.registry.promotions import promote_recorded, record
 from fraudstream.registry.registry import CHALLENGER, CHAMPION
 from fraudstream.registry.signing import read_private_key
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.training.promote import gate_of_files
 from fraudstream.training.replay import Advance
 from fraudstream.training.run import train_from_files

@@ -16,7 +16,7 @@ from fraudstream.ledger import all_mature_ms, read_labels
 from fraudstream.registry import Registry, write_bundle
 from fraudstream.registry.promotions import promote_recorded
 from fraudstream.scoring import Model, Pipeline, build_policy
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.training.dataset import Sampling, dataset_as_of
 from fraudstream.training.replay import Advance, ReplayPlan, replay_to_parquet
 from fraudstream.training.train import Windows, train

@@ -17,7 +17,7 @@ from fraudstream.registry import Registry
 from fraudstream.registry.promotions import history, promote_recorded
 from fraudstream.registry.registry import CHAMPION, PREVIOUS
 from fraudstream.scoring.promises import wilson
-from fraudstream.settings import SentinelSettings, Settings
+from fraudstream.sections import SentinelSettings, Settings
 from fraudstream.training.replay import Advance
 from fraudstream.training.tracked import quality_of_files
 

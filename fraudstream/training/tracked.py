@@ -15,7 +15,7 @@ from fraudstream.errors import ConfigError
 from fraudstream.event import EventType
 from fraudstream.ledger import Labels, newest_mature_ms, read_labels
 from fraudstream.scoring.tracking import NEVER_MS, Tracked, Tracker
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.training.replay import Advance, entity_columns, known_of_scored
 from fraudstream.training.segments import codes_of
 

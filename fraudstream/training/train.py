@@ -26,7 +26,7 @@ from fraudstream.scoring.drift import reference_of
 from fraudstream.scoring.model import POINTS_FPR, Knots, ModelParts, highest_of, points_knots
 from fraudstream.scoring.promises import wilson
 from fraudstream.scoring.quality import quality
-from fraudstream.settings import TrainingSettings
+from fraudstream.sections import TrainingSettings
 from fraudstream.training.calibrate import calibrated
 from fraudstream.training.dataset import Dataset
 from fraudstream.training.leaks import check_leaks

@@ -7,7 +7,7 @@ from typing import Any
 from fraudstream.features import FeatureEngine, build_catalog
 from fraudstream.features.engine import FLAG_NAMES
 from fraudstream.features.labels import KnownLabel
-from fraudstream.settings import FeatureGroup, StateSettings
+from fraudstream.sections import FeatureGroup, StateSettings
 from tests.strategies import START_MS, Drawn, batch_of, bounds, card_event
 
 MEASURED = ["sum", "mean", "std", "min", "max", "zscore", "ratio"]

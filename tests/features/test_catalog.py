@@ -15,7 +15,8 @@ from fraudstream.features import Catalog, build_catalog, check_catalog, codes
 from fraudstream.features.aggregates import AGGREGATES, EVENT_AGGREGATES
 from fraudstream.features.catalog import stage_name
 from fraudstream.features.declare import FEATURES_MAX, declaration_of
-from fraudstream.settings import FeatureGroup, load_settings
+from fraudstream.sections import FeatureGroup
+from fraudstream.settings import load_settings
 from tests.strategies import bounds, card_event, catalogs, flavours
 
 ONLINE = 'channel = "online" and amount >= 100'

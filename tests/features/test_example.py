@@ -10,7 +10,8 @@ from hypothesis import given
 
 from fraudstream.features import Catalog, Feature, build_catalog
 from fraudstream.features.example import Example, worked_example
-from fraudstream.settings import FeatureGroup, load_settings
+from fraudstream.sections import FeatureGroup
+from fraudstream.settings import load_settings
 from tests.strategies import bounds, card_event, catalogs, flavours
 
 EVENT = card_event()

@@ -19,7 +19,7 @@ import polars as pl
 import pytest
 
 from fraudstream.features import FeatureEngine, build_catalog
-from fraudstream.settings import FeatureGroup
+from fraudstream.sections import FeatureGroup
 from tests.strategies import START_MS, Drawn, bounds, card_event, cut
 
 ROWS = 20_000

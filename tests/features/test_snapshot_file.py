@@ -9,7 +9,7 @@ import pytest
 
 from fraudstream.errors import CheckpointError
 from fraudstream.features import Catalog, FeatureEngine, build_catalog, snapshot
-from fraudstream.settings import FeatureGroup
+from fraudstream.sections import FeatureGroup
 from tests.strategies import START_MS, Drawn, batch_of, bounds, card_event
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fraudstream.features import FeatureEngine, build_catalog, wide
 from fraudstream.features.engine import FLAG_NAMES
 from fraudstream.features.keys import KEY, combine, hash_texts
-from fraudstream.settings import FeatureGroup
+from fraudstream.sections import FeatureGroup
 from tests.features.drawn import tx
 from tests.oracles import siphash_1_3, text_hash
 from tests.strategies import START_MS, Drawn, amounts, batch_of, bounds, card_event, fillers

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fraudstream.features import FeatureEngine, build_catalog
 from fraudstream.features.keys import combine, hash_texts
 from fraudstream.features.labels import KnownLabel
-from fraudstream.settings import FeatureGroup
+from fraudstream.sections import FeatureGroup
 from tests.busy import busy_worlds
 from tests.features.served import (
     Repeats,

@@ -9,7 +9,7 @@ import pytest
 from fraudstream.batch import MISSING
 from fraudstream.event import FIXED_POINT_MAX
 from fraudstream.features.engine import FLAG_NAMES
-from fraudstream.settings import FeatureGroup
+from fraudstream.sections import FeatureGroup
 from tests.features.drawn import MEASURED, column, engine_of, flagged, group, seen, tx
 from tests.strategies import START_MS, batch_of, bounds
 

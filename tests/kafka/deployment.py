@@ -23,7 +23,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient
 
 from fraudstream.bus.topics import create_topics
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 from tests.cli.running import REPOSITORY, environment
 from tests.kafka.broker import Broker, KafkaBroker
 from tests.kafka.conftest import Outgoing, consume_all_from, produce_to

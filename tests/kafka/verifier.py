@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from fraudstream.bus.memory import MemoryMessage
 from fraudstream.features import build_catalog
 from fraudstream.features import snapshot as snapshots
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from tests.kafka.deployment import Deployment, headers_of
 from tests.stream.running import Running, contents, start
 from tests.worlds import TinyWorld

@@ -18,7 +18,7 @@ from fraudstream.event import NUMERIC_TYPES
 from fraudstream.features import Catalog, Feature
 from fraudstream.features.catalog import stage_name
 from fraudstream.features.labels import KnownLabel
-from fraudstream.settings import StateSettings
+from fraudstream.sections import StateSettings
 
 LATE, ROWS_CAPPED, COLD = 1, 2, 8
 NAN = math.nan

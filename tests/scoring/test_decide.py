@@ -17,7 +17,8 @@ from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
 from fraudstream.scoring import Policy, build_policy
 from fraudstream.scoring.decide import expected_loss
-from fraudstream.settings import Outcome, Settings, load_settings
+from fraudstream.sections import Outcome, Settings
+from fraudstream.settings import load_settings
 
 SETTINGS = load_settings(environment={})
 OPERATORS = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, ">=": operator.ge}

@@ -9,7 +9,8 @@ import pytest
 from fraudstream.event import EventType, Field, check_event
 from fraudstream.features import build_catalog
 from fraudstream.scoring.groups import group_of, group_words
-from fraudstream.settings import FeatureGroup, load_settings
+from fraudstream.sections import FeatureGroup
+from fraudstream.settings import load_settings
 from fraudstream.words import read_words
 
 

@@ -18,7 +18,7 @@ from fraudstream.errors import ModelError
 from fraudstream.features import Catalog, build_catalog
 from fraudstream.scoring import Model, ModelParts
 from fraudstream.scoring.model import POINTS_FPR, Knots, bind, points_knots
-from fraudstream.settings import FeatureGroup
+from fraudstream.sections import FeatureGroup
 from tests.worlds import TinyWorld
 
 ANY_CALIBRATION = Knots([0.0], [0.5])

@@ -16,7 +16,8 @@ from fraudstream.features.catalog import Catalog
 from fraudstream.features.engine import FLAG_COLD
 from fraudstream.records import Number
 from fraudstream.scoring.sentences import Sentence, sentence_of, sentences_of
-from fraudstream.settings import FeatureGroup, load_settings
+from fraudstream.sections import FeatureGroup
+from fraudstream.settings import load_settings
 from fraudstream.words import Words, read_words
 from tests.features.test_catalog import ONLINE, catalog_of
 from tests.strategies import card_event

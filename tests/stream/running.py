@@ -19,7 +19,7 @@ from fraudstream.metrics import WorkerMetrics
 from fraudstream.records import Alert, Decision
 from fraudstream.registry import CHALLENGER, CHAMPION, Registry
 from fraudstream.scoring import Model, Pipeline, build_policy
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.stream.checkpoints import Checkpoints
 from fraudstream.stream.models import ModelWatch
 from fraudstream.stream.worker import Ends, Worker

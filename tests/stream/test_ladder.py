@@ -8,7 +8,7 @@ import pytest
 
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.scoring import Model
-from fraudstream.settings import DegradationSettings
+from fraudstream.sections import DegradationSettings
 from fraudstream.stream.ladder import STEPS, Ladder
 from tests.stream.running import as_messages, contents, start
 from tests.worlds import TinyWorld

@@ -18,7 +18,7 @@ from fraudstream.metrics import SHIFTS
 from fraudstream.records import Challenger
 from fraudstream.registry import CHALLENGER, Registry
 from fraudstream.scoring import Model
-from fraudstream.settings import FeatureGroup
+from fraudstream.sections import FeatureGroup
 from fraudstream.stream.models import ModelWatch
 from tests.stream.running import Running, as_messages, start
 from tests.stream.versions import add_smaller, copied, describe, until, watched

@@ -19,7 +19,8 @@ from benchmarks import gate as worlds
 from fraudstream.errors import ConfigError
 from fraudstream.registry import Registry, write_bundle
 from fraudstream.registry.bundle import Bundle
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 from fraudstream.simulate import DAY_MS
 from fraudstream.training.evaluate import Drawing
 from fraudstream.training.evidence import Evidence, Said

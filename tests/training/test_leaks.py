@@ -12,7 +12,7 @@ import pytest
 from fraudstream.batch import Float64
 from fraudstream.errors import ModelError
 from fraudstream.features import build_catalog
-from fraudstream.settings import FeatureGroup
+from fraudstream.sections import FeatureGroup
 from fraudstream.training.leaks import check_leaks, single_auc
 from fraudstream.training.run import train_from_files
 from tests.strategies import card_event

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fraudstream.errors import ConfigError
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 from fraudstream.simulate import DAY_MS
 from fraudstream.training.promised import PROMISED, promises_of_files
 from fraudstream.training.replay import ReplayPlan

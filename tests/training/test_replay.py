@@ -14,7 +14,8 @@ from fraudstream.batch import Float64
 from fraudstream.errors import ConfigError
 from fraudstream.features import build_catalog, new_engine
 from fraudstream.ledger import Labels, read_labels
-from fraudstream.settings import Settings, load_settings
+from fraudstream.sections import Settings
+from fraudstream.settings import load_settings
 from fraudstream.simulate import DAY_MS
 from fraudstream.training.dataset import Dataset, dataset_as_of
 from fraudstream.training.replay import LogFiles, ReplayPlan, observe_files

@@ -11,7 +11,7 @@ import pytest
 
 from fraudstream.errors import ModelError
 from fraudstream.registry import Registry, promotions
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.simulate import DAY_MS
 from fraudstream.training.sentinel import watch
 from tests.worlds import START_MS, TinyWorld, ignore, write_rows

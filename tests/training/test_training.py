@@ -21,7 +21,7 @@ from fraudstream.features.keys import combine, hash_texts
 from fraudstream.ledger import Labels, read_labels
 from fraudstream.registry import Trust, verify_bundle
 from fraudstream.scoring.drift import Drift
-from fraudstream.settings import Settings
+from fraudstream.sections import Settings
 from fraudstream.simulate import DAY_MS
 from fraudstream.training.dataset import Dataset, Sampling, dataset_as_of
 from fraudstream.training.run import train_from_files
