@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from fraudstream.cli.options import AsJson, Config, instant, out, print_json, progress, settings_from
+from fraudstream.cli.options import (
+    AsJson,
+    Config,
+    JudgedAt,
+    Labels,
+    optional_instant,
+    out,
+    print_json,
+    progress,
+    settings_from,
+)
 from fraudstream.errors import ConfigError
 
 
@@ -17,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    labels: Annotated[Path, typer.Option(help="Parquet or NDJSON files of labels with known_at (Unix ms).")],
+    labels: Labels,
     transactions: Annotated[
         Path | None, typer.Option(help="Parquet or NDJSON files of transactions, in log order.")
     ] = None,
@@ -36,12 +46,7 @@ def evaluate(
         ),
     ] = None,
     end: Annotated[str | None, typer.Option("--to", help="Judge those before this instant.")] = None,
-    as_of: Annotated[
-        str | None,
-        typer.Option(
-            help="Judge as if it were this instant (ISO 8601); default: now, or when all is mature."
-        ),
-    ] = None,
+    as_of: JudgedAt = None,
     segment: Annotated[
         list[str] | None,
         typer.Option(
@@ -73,9 +78,9 @@ def evaluate(
         transactions=transactions,
         scored=scored,
         models=[model, *(against or [])],
-        from_ms=None if start is None else instant(start, "--from"),
-        to_ms=None if end is None else instant(end, "--to"),
-        as_of_ms=None if as_of is None else instant(as_of, "--as-of"),
+        from_ms=optional_instant(start, "--from"),
+        to_ms=optional_instant(end, "--to"),
+        as_of_ms=optional_instant(as_of, "--as-of"),
         segments=segment or [],
         cards_a_day=k,
         resamples=resamples,

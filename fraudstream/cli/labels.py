@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fraudstream.cli.options import AsJson, Config, instant, print_json, progress, settings_from
+from fraudstream.cli.options import AsJson, Config, optional_instant, print_json, progress, settings_from
 
 _labels = typer.Typer()
 
@@ -35,7 +35,7 @@ def labels_report(
     from fraudstream.training.labels import report_labels
 
     settings = settings_from(config)
-    as_of_ms = None if as_of is None else instant(as_of, "--as-of")
+    as_of_ms = optional_instant(as_of, "--as-of")
     with progress() as advance:
         found = report_labels(settings, labels, transactions, as_of_ms, advance)
     if as_json:

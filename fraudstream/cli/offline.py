@@ -7,7 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from fraudstream.cli.options import AsJson, Brokers, Config, instant, out, print_json, progress, settings_from
+from fraudstream.cli.options import (
+    AsJson,
+    Brokers,
+    Config,
+    JudgedAt,
+    Labels,
+    RegistryFolder,
+    instant,
+    optional_instant,
+    out,
+    print_json,
+    progress,
+    settings_from,
+)
 from fraudstream.errors import ConfigError
 
 
@@ -91,7 +104,7 @@ def simulate(
 
 def train(
     transactions: Annotated[Path, typer.Option(help="Parquet or NDJSON files of transactions.")],
-    labels: Annotated[Path, typer.Option(help="Parquet or NDJSON files of labels with known_at (Unix ms).")],
+    labels: Labels,
     as_of: Annotated[
         str | None,
         typer.Option(
@@ -101,9 +114,7 @@ def train(
     promote: Annotated[
         bool, typer.Option("--promote", help="Make it the champion; the first model always is.")
     ] = False,
-    registry: Annotated[
-        Path | None, typer.Option("--registry", help="Folder of all models; default: [model] registry.")
-    ] = None,
+    registry: RegistryFolder = None,
     sign_key: Annotated[
         Path | None, typer.Option("--sign-key", help="Sign it with the private key in this file.")
     ] = None,
@@ -118,7 +129,7 @@ def train(
     if promote and sign_key is None and settings.model.require_signature:
         raise ConfigError("--promote: needs --sign-key, since model.require_signature is on")
     key = None if sign_key is None else read_private_key(sign_key)
-    as_of_ms = None if as_of is None else instant(as_of, "--as-of")
+    as_of_ms = optional_instant(as_of, "--as-of")
     with progress() as advance:
         result = train_from_files(settings, transactions, labels, as_of_ms, promote, advance, key)
     if as_json:
@@ -160,8 +171,8 @@ def replay(
     from fraudstream.training.run import replay_files
 
     settings = settings_from(config, model__version=model)
-    from_ms = None if start is None else instant(start, "--from")
-    end_ms = None if end is None else instant(end, "--to")
+    from_ms = optional_instant(start, "--from")
+    end_ms = optional_instant(end, "--to")
     if from_ms is not None and end_ms is not None and from_ms >= end_ms:
         raise ConfigError(f"--from {start} --to {end}: give an end after the start")
     plan = ReplayPlan(transactions, output, labels, from_ms, end_ms, features, challenger)
@@ -180,13 +191,8 @@ def replay(
 
 def calibration(
     scored: Annotated[Path, typer.Option(help="What `fraudstream replay` wrote.")],
-    labels: Annotated[Path, typer.Option(help="Parquet or NDJSON files of labels with known_at (Unix ms).")],
-    as_of: Annotated[
-        str | None,
-        typer.Option(
-            help="Judge as if it were this instant (ISO 8601); default: now, or when all is mature."
-        ),
-    ] = None,
+    labels: Labels,
+    as_of: JudgedAt = None,
     rate: Annotated[
         list[float] | None,
         typer.Option(
@@ -201,7 +207,7 @@ def calibration(
     from fraudstream.training.promised import PROMISED, promises_of_files
 
     settings = settings_from(config)
-    as_of_ms = None if as_of is None else instant(as_of, "--as-of")
+    as_of_ms = optional_instant(as_of, "--as-of")
     with progress() as advance:
         result = promises_of_files(settings, scored, labels, as_of_ms, rate or PROMISED, advance)
     if as_json:

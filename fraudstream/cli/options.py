@@ -13,7 +13,7 @@ from rich.console import Console
 
 from fraudstream.console.progress import Advance, progress_on
 from fraudstream.errors import ConfigError
-from fraudstream.event import parse_instant_ms
+from fraudstream.event import parse_duration_ms, parse_instant_ms
 from fraudstream.sections import Settings
 from fraudstream.settings import load_settings
 
@@ -24,6 +24,17 @@ Config = Annotated[
     ),
 ]
 Brokers = Annotated[str | None, typer.Option("--brokers", help="Kafka's host:port,host:port.")]
+Labels = Annotated[Path, typer.Option(help="Parquet or NDJSON files of labels with known_at (Unix ms).")]
+RegistryFolder = Annotated[
+    Path | None, typer.Option("--registry", help="Folder of all models; default: [model] registry.")
+]
+AsIfNow = Annotated[str | None, typer.Option(help="As if it were this instant (ISO 8601); default: now.")]
+JudgedAt = Annotated[
+    str | None,
+    typer.Option(help="Judge as if it were this instant (ISO 8601); default: now, or when all is mature."),
+]
+PERIOD_MIN_MS = 1000
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines; the last line is one object.")]
 
 
@@ -45,6 +56,22 @@ def instant(text: str, flag: str) -> int:
         raise ConfigError(
             f'{flag} = "{text}": give an ISO 8601 instant, "2026-08-08" or "2026-08-08T12:00Z"'
         ) from None
+
+
+def optional_instant(text: str | None, flag: str) -> int | None:
+    """Read a flag's instant as `instant` does; None where it was not given."""
+    return None if text is None else instant(text, flag)
+
+
+def period_ms(text: str, flag: str) -> int:
+    """Read how often something is done again, in milliseconds.
+
+    Raises:
+        ConfigError: naming the flag and the accepted form.
+    """
+    if (every_ms := parse_duration_ms(text, flag)) < PERIOD_MIN_MS:
+        raise ConfigError(f'{flag} = "{text}": give a second or more')
+    return every_ms
 
 
 def print_json(result: Any) -> None:

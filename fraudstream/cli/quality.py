@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from fraudstream.cli.options import AsJson, Config, instant, out, print_json, progress, settings_from
+from fraudstream.cli.options import (
+    AsIfNow,
+    AsJson,
+    Config,
+    Labels,
+    optional_instant,
+    out,
+    print_json,
+    progress,
+    settings_from,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -17,10 +27,8 @@ def register(app: typer.Typer) -> None:
 
 def quality(
     scored: Annotated[Path, typer.Option(help="What `fraudstream replay` wrote.")],
-    labels: Annotated[Path, typer.Option(help="Parquet or NDJSON files of labels with known_at (Unix ms).")],
-    as_of: Annotated[
-        str | None, typer.Option(help="As if it were this instant (ISO 8601); default: now.")
-    ] = None,
+    labels: Labels,
+    as_of: AsIfNow = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -29,7 +37,7 @@ def quality(
     from fraudstream.training.tracked import quality_of_files
 
     settings = settings_from(config)
-    as_of_ms = None if as_of is None else instant(as_of, "--as-of")
+    as_of_ms = optional_instant(as_of, "--as-of")
     with progress() as advance:
         found = quality_of_files(settings, scored, labels, as_of_ms, advance)
     if as_json:

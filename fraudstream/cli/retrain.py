@@ -11,11 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from fraudstream.cli.options import AsJson, Config, instant, print_json, settings_from
+from fraudstream.cli.options import (
+    AsJson,
+    Config,
+    RegistryFolder,
+    optional_instant,
+    period_ms,
+    print_json,
+    settings_from,
+)
 from fraudstream.errors import ConfigError
 from fraudstream.sections import shown_uri
-
-EVERY_MIN_MS = 1000
 
 
 def register(app: typer.Typer) -> None:
@@ -37,9 +43,7 @@ def retrain(
     labels: Annotated[
         Path | None, typer.Option(help="The label ledger; default: the archive's labels.")
     ] = None,
-    registry: Annotated[
-        Path | None, typer.Option("--registry", help="Folder of all models; default: [model] registry.")
-    ] = None,
+    registry: RegistryFolder = None,
     as_of: Annotated[
         str | None, typer.Option(help="Train as if it were this instant (ISO 8601); default: now.")
     ] = None,
@@ -60,7 +64,6 @@ def retrain(
 ) -> None:
     """Train on the archive in a process of its own, and make the model the challenger. The champion stays."""
     from fraudstream.console.retraining import retrain_apart
-    from fraudstream.event import parse_duration_ms
     from fraudstream.registry.signing import read_private_key
     from fraudstream.training.retrain import Order
 
@@ -83,7 +86,7 @@ def retrain(
     order = Order(
         settings=settings,
         labels="" if labels is None else str(labels),
-        as_of_ms=None if as_of is None else instant(as_of, "--as-of"),
+        as_of_ms=optional_instant(as_of, "--as-of"),
         promote=promote,
         sign_key="" if sign_key is None else str(sign_key),
         memory_mb=memory_mb,
@@ -92,20 +95,23 @@ def retrain(
         from fraudstream.stream.host import run_app
         from fraudstream.stream.schedule import create_schedule
 
-        if (every_ms := parse_duration_ms(every, "--every")) < EVERY_MIN_MS:
-            raise ConfigError(f'--every = "{every}": give a second or more')
+        every_s = period_ms(every, "--every") / 1000
         work = functools.partial(retrain_apart, order)
-        sys.exit(run_app(create_schedule(settings, every_ms / 1000, work), settings))
+        sys.exit(run_app(create_schedule(settings, every_s, work), settings))
     halt = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: halt.set())
     result = _measured(functools.partial(retrain_apart, order, halt), textfile)
     if as_json:
         print_json(result)
-        return
+    else:
+        _tell(result, settings.model.name)
+
+
+def _tell(result: dict[str, Any], name: str) -> None:
     gate = result["gate"]
     if gate is not None:
         said = "is the champion" if gate["promoted"] else f"is not promoted: {'; '.join(gate['reasons'])}"
-        print(f"{settings.model.name}/{gate['version']} {said}")
+        print(f"{name}/{gate['version']} {said}")
     print(
         f"{result['model']} is in {result['path']}, the {'champion' if result['champion'] else 'challenger'}"
     )

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from fraudstream.cli.options import AsJson, Config, instant, print_json, progress, settings_from
+from fraudstream.cli.options import (
+    AsIfNow,
+    AsJson,
+    Config,
+    Labels,
+    optional_instant,
+    period_ms,
+    print_json,
+    progress,
+    settings_from,
+)
 from fraudstream.errors import ConfigError, FraudstreamError
 from fraudstream.sections import Settings
 
@@ -20,27 +30,22 @@ def register(app: typer.Typer) -> None:
 
 def sentinel(
     decisions: Annotated[Path, typer.Option(help="Parquet or NDJSON files of decisions.")],
-    labels: Annotated[Path, typer.Option(help="Parquet or NDJSON files of labels with known_at (Unix ms).")],
+    labels: Labels,
     every: Annotated[
         str | None, typer.Option(help='Look again after this long ("5m"), until stopped; default: once.')
     ] = None,
-    as_of: Annotated[
-        str | None, typer.Option(help="As if it were this instant (ISO 8601); default: now.")
-    ] = None,
+    as_of: AsIfNow = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Roll back to the previous champion when alert rate or matured false-positive rate leave `[sentinel]`."""
     from fraudstream.clock import pause
-    from fraudstream.event import parse_duration_ms
 
     settings = settings_from(config)
     if every is not None and as_of is not None:
         raise ConfigError("--every and --as-of: give one of them")
-    as_of_ms = None if as_of is None else instant(as_of, "--as-of")
-    every_ms = 0 if every is None else parse_duration_ms(every, "--every")
-    if every is not None and every_ms < 1000:
-        raise ConfigError(f'--every = "{every}": give a second or more')
+    as_of_ms = optional_instant(as_of, "--as-of")
+    every_ms = 0 if every is None else period_ms(every, "--every")
     while True:
         try:
             _look(settings, decisions, labels, as_of_ms, as_json)
