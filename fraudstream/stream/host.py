@@ -13,7 +13,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import faust
 import structlog
@@ -24,7 +24,7 @@ from mode.threads import ServiceThread
 
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import ConfigError, FraudstreamError
-from fraudstream.metrics import WorkerMetrics
+from fraudstream.metrics import RetrainMetrics, WorkerMetrics
 from fraudstream.sections import Settings
 from fraudstream.stream.worker import Worker
 
@@ -37,6 +37,20 @@ Build = Callable[[WorkerMetrics, Callable[[], bool]], Worker | None]
 
 class _Boot(BootStrategy):
     enable_kafka = False
+
+
+class Hosted(Protocol):
+    """What an app knows of the work that it hosts.
+
+    Attributes:
+        failure: what ended it.
+    """
+
+    failure: BaseException | None
+
+    @property
+    def metrics(self) -> WorkerMetrics | RetrainMetrics:
+        """Return what `/metrics` shows."""
 
 
 class HotThread:
@@ -68,8 +82,17 @@ def create_app(settings: Settings, build: Build) -> faust.App:
         build: called once in the hot thread with the metrics and a way to ask whether to stop; returns None
             when it was stopped before it was done.
     """
+    hot = HotThread()
+    app = new_app(settings.worker.group, settings, hot)
+    _add_service(app, hot, build)
+    _add_pages(app, hot)
+    return app
+
+
+def new_app(name: str, settings: Settings, hot: Hosted) -> faust.App:
+    """Return a Faust app with its Kafka side off, for `run_app`; its one page is `/metrics`."""
     app = faust.App(
-        settings.worker.group,
+        name,
         broker="kafka://" + str(settings.kafka["bootstrap.servers"]).split(",", maxsplit=1)[0],
         store="memory://",
         datadir=os.path.join(tempfile.gettempdir(), f"fraudstream-faust-{os.getpid()}"),
@@ -81,10 +104,13 @@ def create_app(settings: Settings, build: Build) -> faust.App:
     )
     app.BootStrategy = _Boot
     app.boot_strategy = _Boot(app)
-    hot = HotThread()
     app.hot = hot
-    _add_service(app, hot, build)
-    _add_pages(app, hot)
+
+    @app.page("/metrics")
+    class Metrics(View):
+        async def get(self, request: Request) -> Response:
+            return self.bytes(hot.metrics.exposition(), content_type="text/plain")
+
     return app
 
 
@@ -146,11 +172,6 @@ def _add_pages(app: faust.App, hot: HotThread) -> None:
         return view.text(
             json.dumps(body) + "\n", content_type="application/json", status=200 if healthy else 503
         )
-
-    @app.page("/metrics")
-    class Metrics(View):
-        async def get(self, request: Request) -> Response:
-            return self.bytes(hot.metrics.exposition(), content_type="text/plain")
 
     @app.page("/livez")
     class Live(View):

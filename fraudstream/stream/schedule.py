@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import faust
 import structlog
-from faust.app.base import BootStrategy
 from faust.web import Request, Response, View
 from mode import Service
 
@@ -19,14 +16,11 @@ from fraudstream.clock import monotonic_s, now_ms
 from fraudstream.errors import FraudstreamError
 from fraudstream.metrics import RetrainMetrics
 from fraudstream.sections import Settings
+from fraudstream.stream.host import new_app
 
 log = structlog.get_logger("retrain")
 
 Round = Callable[[threading.Event], dict[str, Any]]
-
-
-class _Boot(BootStrategy):
-    enable_kafka = False
 
 
 class Schedule:
@@ -49,21 +43,8 @@ def create_schedule(settings: Settings, every_s: float, work: Round) -> faust.Ap
     Args:
         work: does one round, in a thread; raises FraudstreamError where it failed.
     """
-    app = faust.App(
-        "fraudstream-retrain",
-        broker="kafka://" + str(settings.kafka["bootstrap.servers"]).split(",", maxsplit=1)[0],
-        store="memory://",
-        datadir=os.path.join(tempfile.gettempdir(), f"fraudstream-faust-{os.getpid()}"),
-        web_host=settings.worker.web_host,
-        web_bind=settings.worker.web_host,
-        web_port=settings.worker.web_port or 1,  # Faust takes no 0; the server is off then
-        web_enabled=settings.worker.web_port > 0,
-        autodiscover=False,
-    )
-    app.BootStrategy = _Boot
-    app.boot_strategy = _Boot(app)
     schedule = Schedule()
-    app.hot = schedule
+    app = new_app("fraudstream-retrain", settings, schedule)
 
     @app.service
     class Rounds(Service):
@@ -78,11 +59,6 @@ def create_schedule(settings: Settings, every_s: float, work: Round) -> faust.Ap
                 began_s = monotonic_s()
                 await asyncio.to_thread(_round, schedule, work)
                 await self.sleep(max(0.0, every_s - (monotonic_s() - began_s)))
-
-    @app.page("/metrics")
-    class Metrics(View):
-        async def get(self, request: Request) -> Response:
-            return self.bytes(schedule.metrics.exposition(), content_type="text/plain")
 
     @app.page("/livez")
     class Live(View):
