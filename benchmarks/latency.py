@@ -36,7 +36,7 @@ from tests.kafka.broker import broker_from_environment
 
 RATES = (1_000, 10_000, 30_000)
 MODES = {"at_least_once": "50", "exactly_once": "20"}  # with the commit interval in ms
-WARM_S, LATE_S = 10.0, 30.0
+WARM_S, LATE_S = 25.0, 30.0
 BATCHES = re.compile(r"^fraudstream_batch_rows_(sum|count) (\S+)", re.MULTILINE)
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999, "max": 1.0}
 
@@ -53,7 +53,7 @@ def main() -> None:
     )
     options.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options.add_argument("--rates", type=int, nargs="+", default=RATES, help="transactions a second")
-    options.add_argument("--seconds", type=float, default=60.0, help="of each run, after 10 s of warm-up")
+    options.add_argument("--seconds", type=float, default=60.0, help="of each run, after 25 s of warm-up")
     options.add_argument("--partitions", type=int, default=4)
     options.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES))
     chosen = options.parse_args()

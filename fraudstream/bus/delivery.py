@@ -52,8 +52,10 @@ class _Outgoing(ABC):
     """A producer whose every message is accounted for.
 
     A commit is tried in a thread of its own, so that the next rows can be decided meanwhile. The producer is that
-    thread's until the try has ended: what is sent in that time is held for the next commit.
+    thread's until the try has ended: what is sent in that time, and for a rest after it, is held for the next commit.
     """
+
+    rest_s = 0.0
 
     def __init__(self, settings: Settings, source: KafkaSource, more: dict[str, Any]) -> None:
         config = more | client_config(settings, "producer")
@@ -65,19 +67,23 @@ class _Outgoing(ABC):
         self._committing = False
         self._trying: _Call | None = None
         self._held: list[Message] = []
+        self._rests_until_s = 0.0
         self._refused: list[str] = []
         self._seldom = Seldom()
 
     def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
         """Queue one message, as `Sink` says."""
-        if self._committing:
+        if self._committing or (self._rests_until_s and monotonic_s() < self._rests_until_s):
             self._held.append((topic, value, key, headers))
         else:
+            self._release()
             self._send(topic, value, key, headers)
 
     def commit(self, positions: Positions, timeout_s: float) -> bool:
         """Begin a try, or wait for the one that goes on, as `Sink` says."""
-        self._committing = True
+        if not self._committing:
+            self._release()
+            self._committing = True
         if self._trying is None:
             self._trying = self._try(positions)
         if not self._trying.done(timeout_s):
@@ -86,19 +92,25 @@ class _Outgoing(ABC):
         if not (trying.result() and self._settle(positions)):
             return False
         self._committing = False
-        held, self._held = self._held, []
-        for message in held:
-            self._send(*message)
+        self._rests_until_s = monotonic_s() + self.rest_s
         return True
 
     def discard(self) -> None:
         """Forget what was sent, as `Sink` says."""
         self._committing = False
         self._held.clear()
+        self._rests_until_s = 0.0
 
     def close(self) -> None:
         """Drop the producer."""
         self._producer.purge()
+
+    def _release(self) -> None:
+        """Send what was held."""
+        self._rests_until_s = 0.0
+        held, self._held = self._held, []
+        for message in held:
+            self._send(*message)
 
     @abstractmethod
     def _send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
@@ -179,7 +191,12 @@ class ExactlyOnce(_Outgoing):
     """One transaction a commit.
 
     `worker.instance` makes the transactional id: a worker that comes back ends at once what it had left open before.
+
+    The broker refuses the next transaction for some milliseconds, until the end of the last is marked in every
+    partition, and librdkafka asks again after 20 ms only; nobody could read a message of it before its commit anyway.
     """
+
+    rest_s = 0.01
 
     def __init__(self, settings: Settings, source: KafkaSource) -> None:
         name = settings.worker.instance_name or secrets.token_hex(4)

@@ -89,6 +89,33 @@ def client_config(settings: Settings, role: str) -> dict[str, Any]:
     return config
 
 
+def patiently(ask: Callable[..., Any], what: Any) -> Any:
+    """Ask a broker, again for a while where it cannot answer yet: a leader is elected, a topic has just been made.
+
+    Raises:
+        KafkaException: there was no answer in that time.
+    """
+    deadline_s = monotonic_s() + REQUEST_TIMEOUT_S
+    while True:
+        try:
+            return answered(ask(what, timeout=REQUEST_TIMEOUT_S))
+        except KafkaException:
+            if monotonic_s() > deadline_s:
+                raise
+            pause(ASK_AGAIN_S)
+
+
+def answered(answer: Any) -> Any:
+    """Return a broker's answer. Raises KafkaException where it has an error in the place of an offset, or is none."""
+    if answer is None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+    for part in answer:
+        error = getattr(part, "error", None)
+        if error is not None:
+            raise KafkaException(error)
+    return answer
+
+
 class KafkaSource:
     """A member of the worker's consumer group.
 
@@ -185,10 +212,7 @@ class KafkaSource:
 
     def committed(self, positions: Positions) -> list[TopicPartition]:
         """Return the committed offsets of the partitions of some positions. Raises KafkaException."""
-        answered: list[TopicPartition] = self._consumer.committed(
-            self.offsets(positions), timeout=REQUEST_TIMEOUT_S
-        )
-        return answered
+        return answered(self._consumer.committed(self.offsets(positions), timeout=REQUEST_TIMEOUT_S))
 
     def lag(self) -> int:
         """Return how many messages are known to wait in the assigned partitions."""
@@ -238,9 +262,8 @@ class KafkaSource:
         self.generation += 1
         self.emit_from = {}
         oldest: Positions = {}
-        answered = _patiently(consumer.committed, everything)
-        for part, committed in zip(everything, answered, strict=True):
-            low, high = _patiently(consumer.get_watermark_offsets, part)
+        for part, committed in zip(everything, patiently(consumer.committed, everything), strict=True):
+            low, high = patiently(consumer.get_watermark_offsets, part)
             oldest[part.partition], self._high[part.partition] = low, high
             self.emit_from[part.partition] = self._served(committed, low, high)
         self.begin_from = dict(oldest)
@@ -291,18 +314,6 @@ class KafkaSource:
             self._assigned(consumer, [])  # the others are read anew: the state holds rows of those that went
 
 
-def _patiently(ask: Callable[..., Any], what: Any) -> Any:
-    """Ask a broker, again for a while where it cannot answer yet: a leader is elected, a topic has just been made."""
-    deadline_s = monotonic_s() + REQUEST_TIMEOUT_S
-    while True:
-        try:
-            return ask(what, timeout=REQUEST_TIMEOUT_S)
-        except KafkaException:
-            if monotonic_s() > deadline_s:
-                raise
-            pause(ASK_AGAIN_S)
-
-
 class KafkaReader:
     """Reads a whole topic, all partitions from the oldest message on, outside any group.
 
@@ -325,7 +336,7 @@ class KafkaReader:
                 raise BusError(f"topic {self._topic} does not exist; run `fraudstream topics create`")
             parts = [TopicPartition(self._topic, partition) for partition in found.partitions]
             for part in parts:
-                low, high = self._consumer.get_watermark_offsets(part, timeout=REQUEST_TIMEOUT_S)
+                low, high = patiently(self._consumer.get_watermark_offsets, part)
                 part.offset = max(low, (positions or {}).get(part.partition, low))
                 self._next[part.partition] = part.offset
                 if part.offset < high:

@@ -8,12 +8,11 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from fraudstream.bus.base import Positions
-from fraudstream.bus.kafka import client_config
+from fraudstream.bus.kafka import REQUEST_TIMEOUT_S, client_config, patiently
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError
 from fraudstream.sections import Settings
 
-REQUEST_TIMEOUT_S = 10.0
 SILENCE_MAX_S = 60.0
 _READ_ROWS = 500
 
@@ -59,7 +58,7 @@ class KafkaLog:
         try:
             if partition not in self._partitions(topic):
                 return None
-            low, high = self._consumer.get_watermark_offsets(where, timeout=REQUEST_TIMEOUT_S)
+            low, high = patiently(self._consumer.get_watermark_offsets, where)
             if not low <= offset < high:
                 return None
             self._consumer.assign([where])
@@ -80,12 +79,12 @@ class KafkaLog:
         ends: dict[int, int] = {}
         starts: dict[int, int] = {}
         for part in parts:
-            low, high = self._consumer.get_watermark_offsets(part, timeout=REQUEST_TIMEOUT_S)
+            low, high = patiently(self._consumer.get_watermark_offsets, part)
             starts[part.partition] = max(low, begin.get(part.partition, low))
             ends[part.partition] = high
         if since_ms is not None:
             asked = [TopicPartition(topic, part.partition, max(0, since_ms)) for part in parts]
-            for found in self._consumer.offsets_for_times(asked, timeout=REQUEST_TIMEOUT_S):
+            for found in patiently(self._consumer.offsets_for_times, asked):
                 starts[found.partition] = found.offset if found.offset >= 0 else ends[found.partition]
         left = {partition: end for partition, end in ends.items() if starts[partition] < end}
         total = sum(end - starts[partition] for partition, end in left.items())

@@ -9,7 +9,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from fraudstream.bus.base import Positions
-from fraudstream.bus.kafka import REQUEST_TIMEOUT_S, client_config
+from fraudstream.bus.kafka import REQUEST_TIMEOUT_S, client_config, patiently
 from fraudstream.clock import Seldom
 from fraudstream.errors import BusError
 from fraudstream.sections import Settings
@@ -121,7 +121,7 @@ class KafkaTail:
 
     def _begin(self, topic: str, partition: int) -> int:
         part = TopicPartition(topic, partition)
-        low, high = self._consumer.get_watermark_offsets(part, timeout=REQUEST_TIMEOUT_S)
+        low, high = patiently(self._consumer.get_watermark_offsets, part)
         position = self.positions[topic].get(partition, low)
         if position > high:
             raise BusError(

@@ -14,7 +14,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from fraudstream.bus.base import Headers, Positions
-from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, client_config
+from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, client_config, patiently
 from fraudstream.bus.kafka_log import Advance, KafkaLog
 from fraudstream.errors import BusError
 from fraudstream.sections import Settings
@@ -137,7 +137,7 @@ class DeadLetters:
         try:
             found = self._consumer.list_topics(self._topic, timeout=REQUEST_TIMEOUT_S).topics[self._topic]
             parts = [TopicPartition(self._topic, partition) for partition in found.partitions]
-            committed = self._consumer.committed(parts, timeout=REQUEST_TIMEOUT_S)
+            committed = patiently(self._consumer.committed, parts)
         except KafkaException as error:
             raise BusError(f"{self._topic}: {error.args[0].str()}") from None
         return {part.partition: part.offset for part in committed if part.offset >= 0}
