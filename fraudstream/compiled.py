@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,31 @@ from typing import Any
 import numba
 from numba.core.caching import _CacheLocator
 
+_names: Counter[tuple[str, str]] = Counter()
 _FOLDERS = ("features", "scoring")  # a kernel calls others of its own folder
 
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a kernel, and keep it in numba's cache."""
+    function.__qualname__ = _name_apart(function.__module__, function.__qualname__)
     dispatcher = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
     file = getattr(dispatcher._cache, "_cache_file", None)
     if file is not None:
         lock = Path(file._index_path).parent / "kernels.lock"
         file.load, file.save = _alone(file.load, lock), _alone(file.save, lock)
     return dispatcher
+
+
+def _name_apart(module: str, name: str) -> str:
+    """Return a name that no other kernel has, the same in every process; a function may make several of one name.
+
+    numba names machine code after the kernel and a number, by which it counts what this process has compiled. So one
+    that is loaded from the cache and one that is compiled now may have the same number; if they had the same name,
+    too, the linker would take the first of them for both.
+    """
+    number = _names[module, name]
+    _names[module, name] += 1
+    return f"{name}_{number}" if number else name
 
 
 def _alone(function: Callable[..., Any], lock: Path) -> Callable[..., Any]:
