@@ -66,7 +66,7 @@ def _held(lock: Path) -> Iterator[None]:
 
 
 def _forget_stale_kernels(folder: Path) -> None:
-    """Drop a folder's cached kernels if any of its modules has changed since they were compiled.
+    """Drop a folder's cached kernels if any of its modules, or this one, has changed since they were compiled.
 
     numba looks at the file of the kernel itself only, but kernels hold the code of those that they call.
     """
@@ -76,7 +76,7 @@ def _forget_stale_kernels(folder: Path) -> None:
             str(folder / "kernel.py")
         )
     stamp = cache / "kernels.stamp"
-    files = sorted(folder.glob("*.py"))
+    files = [Path(__file__), *sorted(folder.glob("*.py"))]
     now = " ".join(f"{file.name}:{(at := file.stat()).st_mtime_ns}:{at.st_size}" for file in files)
     with contextlib.suppress(OSError):  # a folder that cannot be written holds no cache
         cache.mkdir(parents=True, exist_ok=True)
