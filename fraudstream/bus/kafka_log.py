@@ -107,6 +107,8 @@ class KafkaLog:
         heard_s = monotonic_s()
         while monotonic_s() - heard_s < SILENCE_MAX_S:
             for message in self._consumer.consume(_READ_ROWS, 0.1):
+                if message.topic() not in (topic, None):
+                    continue  # fetched before, of what was read last
                 error = message.error()
                 if error is not None and error.code() != KafkaError._PARTITION_EOF:
                     raise BusError(f"{topic}: {error.str()}")
