@@ -113,6 +113,8 @@ MEANINGS = {
     "sentinel.fpr_max": "matured false-positive rate of alerts beyond which it rolls back",
     "sentinel.alert_rate_min": "alerts a decision below which it rolls back; 0: never",
     "sentinel.alert_rate_max": "alerts a decision beyond which it rolls back",
+    "quality.track": "whether a worker counts what became of its decisions, where features are fed by labels",
+    "quality.segment": "a field with a list of `values` by which it counts apart; empty: all together",
     "archive.uri": "folder that `fraudstream archive` writes, or `s3://bucket/folder`",
     "archive.interval": "time between two writes of the archive; what was not written is read again after a crash",
     "topics.transactions": "topic that is read",

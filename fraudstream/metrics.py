@@ -98,6 +98,27 @@ class WorkerMetrics:
         # Sum of the risk points of the transactions that both scored, by role: their difference is the mean shift.
         self.shadow_points = Counter("fraudstream_shadow_points", "Risk points", ["role"], registry=r)
 
+        # Transactions of the newest 7 mature days (window `mature`) and of all younger ones (`provisional`).
+        self.tracked_transactions = self._tracked("transactions", "Transactions")
+        # Alerts among them.
+        self.tracked_alerts = self._tracked("alerts", "Alerts")
+        # Those of which anything is known, fraud or not.
+        self.tracked_labelled = self._tracked("labelled", "Labelled ones")
+        # Frauds among them, as far as reported.
+        self.tracked_frauds = self._tracked("frauds", "Frauds reported")
+        # Reported frauds that alerted; alerts less these are false positives.
+        self.tracked_frauds_alerted = self._tracked("frauds_alerted", "Reported frauds that alerted")
+        # Frauds reported and, by the delays of reports, still to come; an estimate unless mature.
+        self.tracked_frauds_expected = self._tracked("frauds_expected", "Frauds in the end")
+        # The same of those that alerted.
+        self.tracked_frauds_alerted_expected = self._tracked(
+            "frauds_alerted_expected", "Frauds that alerted, in the end"
+        )
+
+    def _tracked(self, what: str, meaning: str) -> Gauge:
+        labels = ["window", "model", "segment"]
+        return Gauge(f"fraudstream_tracked_{what}", meaning, labels, registry=self.registry)
+
     def exposition(self) -> bytes:
         """Return all of it in Prometheus' text format."""
         return generate_latest(self.registry)

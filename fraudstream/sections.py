@@ -21,6 +21,8 @@ SECRET = re.compile(r"password|secret|[._]key|token|sasl\.username|oauthbearer",
 _URI_KEYS = re.compile(r"//[^/]*@")
 _PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{43}=")  # base64 of 32 bytes
 
+DAY_MS = 86_400_000
+MATURE_DAYS = 7  # for which a worker goes on counting what is mature
 BEFORE_ALL_MS = -(2**62)  # an instant before every event time
 
 Count = Annotated[int, Meta(ge=1)]
@@ -252,6 +254,17 @@ class SentinelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         return parse_duration_ms(self.window, "sentinel.window")
 
 
+class QualitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[quality]`: what a worker counts of what became of its decisions."""
+
+    track: bool
+    segment: str
+
+    def tracked_days(self, labels: LabelSettings) -> int:
+        """Return for how many days it counts: until they are mature, and a week longer; 0: not at all."""
+        return self.track * (-(-labels.maturity_ms // DAY_MS) + 1 + MATURE_DAYS)
+
+
 class ArchiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[archive]`: where `fraudstream archive` keeps what Kafka forgets."""
 
@@ -329,6 +342,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     evaluation: EvaluationSettings
     promotion: PromotionSettings
     sentinel: SentinelSettings
+    quality: QualitySettings
     archive: ArchiveSettings
     topics: TopicSettings
     worker: WorkerSettings

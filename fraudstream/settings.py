@@ -144,6 +144,7 @@ def _checked(merged: dict[str, Any]) -> Settings:
     _ = settings.promotion.age_max_ms, settings.sentinel.window_ms
     _ = settings.labels.maturity_ms, settings.labels.grace_ms, settings.labels.silence_ms
     _ = settings.labels.ranks, settings.model.trusted_key_bytes
+    _check_segment(settings.quality.segment, settings.event)
     read_words(settings.alerts.language, settings.alerts.words)
     _check_topics(settings.topics)
     if not str(settings.kafka.get("bootstrap.servers", "")):
@@ -161,6 +162,16 @@ def _converted(plain: Any, kind: Any, where: str) -> Any:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(_one_line(str(error), plain, where)) from None
+
+
+def _check_segment(name: str, event: EventType) -> None:
+    """Raise ConfigError where it does not name a field that has few values, which are known."""
+    listed = [known for known, field in event.fields.items() if field.values]
+    if name and name not in listed:
+        raise ConfigError(
+            f'quality.segment = "{name}": expected a field with a list of `values` '
+            f"({', '.join(listed) or 'the event type has none'}), or empty"
+        )
 
 
 def _check_topics(topics: TopicSettings) -> None:

@@ -9,6 +9,10 @@ from html import escape
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 460, 300, 52, 40, 12, 12
 COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#8a6fb0", "#b08900", "#5f6b6d")
+STANDALONE = (
+    "text{font:11px system-ui,sans-serif;fill:#52606a}.grid{stroke:#e1e6e9;fill:none}"
+    ".line{fill:none;stroke-width:2}"
+)
 
 Points = Sequence[tuple[float, float]]
 
@@ -55,7 +59,28 @@ def chart(lines: Mapping[str, Points], x: Axis, y: Axis, diagonal: bool = False)
     Args:
         diagonal: also draw where y equals x.
     """
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart">']
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart">{_inside(lines, x, y, diagonal)}</svg>'
+        + (_legend(list(lines)))
+    )
+
+
+def drawing(lines: Mapping[str, Points], x: Axis, y: Axis) -> str:
+    """Return the same as an SVG document by itself, with its style, and a legend below."""
+    keys = [
+        f'<text x="{LEFT + 120 * number}" y="{HEIGHT + 14}" style="fill:{COLOURS[number % len(COLOURS)]}">'
+        f"{escape(name)}</text>"
+        for number, name in enumerate(lines)
+    ]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT + 24}" width="{WIDTH}">'
+        f"<style>{STANDALONE}</style>"
+        f'<rect width="{WIDTH}" height="{HEIGHT + 24}" fill="#fff"/>{_inside(lines, x, y)}{"".join(keys)}</svg>\n'
+    )
+
+
+def _inside(lines: Mapping[str, Points], x: Axis, y: Axis, diagonal: bool = False) -> str:
+    parts = []
     for tick in x.ticks:
         across = _across(x, tick)
         parts.append(f'<line class="grid" x1="{across}" x2="{across}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
@@ -76,8 +101,7 @@ def chart(lines: Mapping[str, Points], x: Axis, y: Axis, diagonal: bool = False)
     for number, points in enumerate(lines.values()):
         colour = COLOURS[number % len(COLOURS)]
         parts.append(f'<polyline class="line" stroke="{colour}" points="{_joined(points, x, y)}"/>')
-    parts.append("</svg>")
-    return "".join(parts) + _legend(list(lines))
+    return "".join(parts)
 
 
 def _legend(names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from fraudstream.batch import MISSING, Float64, Int64, TransactionBatch, UInt64
 from fraudstream.event import NUMERIC_TYPES
 from fraudstream.features import kernels
 from fraudstream.features.catalog import EVENT, Catalog, Feature
+from fraudstream.features.cohorts import Cohorts
 from fraudstream.features.columns import BatchColumns, Codes
 from fraudstream.features.inspecting import Rows, dump
 from fraudstream.features.keys import hash_texts
@@ -60,6 +61,7 @@ class FeatureEngine:
         settings: the bounds of the state.
         grace_ms: how long after `known_at` a label is seen, in stream time.
         lap: told of each step of `observe` behind it, for whoever times them.
+        tracked_days: how long what was decided is counted where features are fed by labels; 0: not at all.
     """
 
     SHARDS = SHARDS
@@ -70,6 +72,7 @@ class FeatureEngine:
         settings: StateSettings,
         grace_ms: int = 0,
         lap: Callable[[str], None] | None = None,
+        tracked_days: int = 0,
     ) -> None:
         self.catalog = catalog
         self.settings = settings
@@ -89,7 +92,9 @@ class FeatureEngine:
         self._reach_ms = max((reach_ms for reach_ms, _ in self._reaches), default=0)
         labelled = [stage for stage in self.stages if stage.labelled]
         horizon_ms = max((stage.reach_ms for stage in labelled), default=0) + settings.lateness_ms
-        self.labels = LabelBook(horizon_ms, len(labelled), grace_ms) if labelled else None
+        horizon_ms = max(horizon_ms, (tracked_days + 1) * _DAY_MS) if tracked_days else horizon_ms
+        self.cohorts = Cohorts(tracked_days) if labelled and tracked_days else None
+        self.labels = LabelBook(horizon_ms, len(labelled), grace_ms, self.cohorts) if labelled else None
 
     def observe(self, batch: TransactionBatch) -> Observed:
         """Return the features of a batch's rows, in its order, and take the rows in.
@@ -109,6 +114,15 @@ class FeatureEngine:
     def recognise(self, batch: TransactionBatch) -> Recognised:
         """Tell new transactions from repeated ones, and remember the new. Only those may be observed."""
         return self.repeats.recognise(batch, self._hashes_of(batch.ids), self.watermark_ms)
+
+    def track(self, batch: TransactionBatch, words: Int64) -> None:
+        """Count what was decided of rows that have been observed; only where there are `cohorts`.
+
+        Args:
+            words: [n], of `Cohorts.word`, one more for an alert.
+        """
+        if self.labels is not None and len(batch):
+            self.labels.decided(self._hashes_of(batch.ids), batch.time_ms, words, self.watermark_ms)
 
     def learn(self, labels: Iterable[KnownLabel]) -> None:
         """Take in what became known; features see it in its time."""
@@ -234,7 +248,9 @@ def new_engine(
         ConfigError: the catalogue does not fit into the bounds of the state.
     """
     check_catalog(catalog, settings.state)
-    return FeatureEngine(catalog, settings.state, settings.labels.grace_ms, lap)
+    return FeatureEngine(
+        catalog, settings.state, settings.labels.grace_ms, lap, settings.quality.tracked_days(settings.labels)
+    )
 
 
 def _unheard(step: str) -> None:

@@ -16,15 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fraudstream.batch import Int64, UInt64
+from fraudstream.features.cohorts import DAY_MS, Cohorts
 from fraudstream.features.keys import hash_texts
 from fraudstream.features.recent import Recent
 from fraudstream.records import Label
 
 WAITING_MAX = 1_000_000  # transactions that labels wait for
-# Words of a remembered transaction: its event time, the label that counts (twice its weight, and 1 for fraud),
-# then for each labelled stage its entity's hash, 0 where it left no state, then the bits of the filters that
-# it fulfils in each, four stages a word.
-R_TIME, R_LABEL, R_ENTITIES = range(Recent.FIRST, Recent.FIRST + 3)
+# Words of a remembered transaction: its event time, the label that counts (twice its weight, and 1 for fraud), what
+# was decided of it (`cohorts`), then for each labelled stage its entity's hash, 0 where it left no state, then the
+# bits of the filters that it fulfils in each, four stages a word.
+R_TIME, R_LABEL, R_DECIDED, R_ENTITIES = range(Recent.FIRST, Recent.FIRST + 4)
 STAGES_A_WORD = 4
 RANK_UNIT = 2**43  # more than any `known_at`: the year 2248
 _UNLABELLED = np.iinfo(np.int64).min
@@ -88,10 +89,12 @@ class LabelBook:
         horizon_ms: how long a transaction can be seen in a labelled window, lateness included.
         stages: number of labelled stages.
         grace_ms: after `known_at`.
+        cohorts: counts what was decided of the transactions; None: nobody wants to know.
     """
 
-    def __init__(self, horizon_ms: int, stages: int, grace_ms: int) -> None:
+    def __init__(self, horizon_ms: int, stages: int, grace_ms: int, cohorts: Cohorts | None = None) -> None:
         self.grace_ms = grace_ms
+        self.cohorts = cohorts
         bit_words = -(-stages // STAGES_A_WORD)
         self._stages = stages
         self.transactions = Recent(horizon_ms, R_ENTITIES + stages + bit_words)
@@ -158,6 +161,23 @@ class LabelBook:
             return []
         return (np.flatnonzero(np.diff(generations)) + 1).tolist()
 
+    def decided(self, ids: UInt64, time_ms: Int64, words: Int64, watermark_ms: int) -> None:
+        """Count what was decided of transactions that have been taken in; each of them counts once.
+
+        Args:
+            ids: [n] hashes of the transaction ids.
+            words: [n], of `Cohorts.word`.
+        """
+        assert self.cohorts is not None, "nobody counts"
+        stood = np.empty((len(ids), 3), np.int64)
+        self.transactions.put_once(ids, R_DECIDED, words, stood)
+        self.cohorts.forget(watermark_ms)
+        rows = slice(None) if stood[:, 0].all() else np.flatnonzero(stood[:, 0])
+        label, late = stood[rows, 1], stood[rows, 2] >> 32
+        self.cohorts.count(
+            time_ms[rows] // DAY_MS, words[rows], (label != _UNLABELLED).astype(np.int64), late
+        )
+
     def settle(self, stored: list[npt.NDArray[np.uint8]]) -> None:
         """Forget the entities in which a transaction of the last batch left no state."""
         for stage, (kept, hashes) in enumerate(zip(stored, self._entities, strict=True)):
@@ -209,6 +229,10 @@ class LabelBook:
         if weight < former >> 1:
             return None
         entry[R_LABEL] = 2 * weight + fraud
+        if self.cohorts is not None:
+            at_ms, first = int(entry[R_TIME]), former == _UNLABELLED
+            known_at_ms = visible_ms - self.grace_ms
+            entry[R_DECIDED] = self.cohorts.learn(int(entry[R_DECIDED]), at_ms, known_at_ms, fraud, first)
         if bool(former & 1) == fraud:
             return None
         same = self._ids[:end] == np.uint64(id_hash)

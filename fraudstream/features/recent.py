@@ -95,6 +95,17 @@ class Recent:
         current, former = self.tables
         _put(keys, current.numbers, former.numbers, self.width, column, words)
 
+    def put_once(self, keys: UInt64, column: int, words: Int64, stood: Int64) -> None:
+        """Add words to a column of the entries in which the low 32 bits of it are 0.
+
+        Args:
+            words: [n], above 0.
+            stood: [n, 3], filled with 1 where that was so, and what stood there before in the column before that one
+                and in this one; with 0 where it was not, or where nothing is remembered.
+        """
+        current, former = self.tables
+        _put_once(keys, current.numbers, former.numbers, self.width, column, words, stood)
+
     def sections(self) -> Iterator[tuple[str, Int64]]:
         """Yield the log of each generation with its name, for a snapshot."""
         for age, table in enumerate(self.tables):
@@ -300,3 +311,17 @@ def _put(keys, current, former, width, first, words):  # type: ignore[no-untyped
         if entry != 0:
             for column in range(words.shape[1]):
                 put_word(entry, first + column, words[i, column])
+
+
+@compiled
+def _put_once(keys, current, former, width, column, words, stood):  # type: ignore[no-untyped-def]
+    for i in range(len(keys)):
+        if i + _AHEAD < len(keys):
+            _fetch(current, keys[i + _AHEAD])
+        _, entry = _place(current, width, keys[i])
+        if entry == 0:
+            _, entry = _place(former, width, keys[i])
+        stood[i, 0] = 0
+        if entry != 0 and np.uint64(word(entry, column)) & _LOW == np.uint64(0):
+            stood[i, 0], stood[i, 1], stood[i, 2] = 1, word(entry, column - 1), word(entry, column)
+            put_word(entry, column, word(entry, column) | words[i])

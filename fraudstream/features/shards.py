@@ -46,6 +46,7 @@ def layout_of(engine: FeatureEngine) -> dict[str, Any]:
         "lateness_ms": engine.settings.lateness_ms,
         "rows_max": engine.settings.rows_max,
         "repeat_horizon_ms": engine.settings.repeat_horizon_ms,
+        "label_horizon_ms": engine.labels.transactions.horizon_ms if engine.labels is not None else 0,
         "stages": stages,
     }
 

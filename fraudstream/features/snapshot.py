@@ -31,7 +31,7 @@ from fraudstream.features.shards import check_layout, codes_to_json, layout_of, 
 from fraudstream.features.table import SHARDS
 from fraudstream.sections import StateSettings
 
-MAGIC = b"FSSTATE2"
+MAGIC = b"FSSTATE3"
 _TAIL = 24
 
 
@@ -62,13 +62,15 @@ def save(engine: FeatureEngine, path: Path, about: dict[str, Any] | None = None)
         raise CheckpointError(f"{path}: the snapshot could not be written ({error.strerror})") from None
 
 
-def load(path: Path, catalog: Catalog, settings: StateSettings, grace_ms: int = 0) -> FeatureEngine:
+def load(
+    path: Path, catalog: Catalog, settings: StateSettings, grace_ms: int = 0, tracked_days: int = 0
+) -> FeatureEngine:
     """Return the engine that a snapshot holds.
 
     Raises:
         CheckpointError: it is missing, damaged, of another version, or of another catalogue.
     """
-    engine = FeatureEngine(catalog, settings, grace_ms)
+    engine = FeatureEngine(catalog, settings, grace_ms, tracked_days=tracked_days)
     try:
         with path.open("rb") as file:
             head = _read_head(file, path)
@@ -154,6 +156,7 @@ def _write(engine: FeatureEngine, file: BinaryIO, added: dict[str, Any]) -> None
             "codes": codes_to_json(engine),
             "tables": {name: recent.generation for name, recent in _tables(engine)},
             "labels": _labels_to_json(engine),
+            "cohorts": engine.cohorts.to_json() if engine.cohorts is not None else {},
             "about": added,
             "sections": sections,
         }
@@ -232,6 +235,8 @@ def _read(engine: FeatureEngine, head: dict[str, Any], sections: _Sections) -> N
         recent.restore(head["tables"][name], parts)
     if engine.labels is not None:
         _read_labels(engine, head["labels"])
+    if engine.cohorts is not None and head["cohorts"]:
+        engine.cohorts.restore(head["cohorts"])
     for stage in engine.stages:
         for shard in range(SHARDS):
             stage.unpack(sections[f"{stage.name}/{shard}"], codes)

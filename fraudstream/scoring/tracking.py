@@ -39,6 +39,7 @@ class Tracked:
         reported_ms: when the report came that makes it a fraud; NEVER_MS: none that stands.
         labelled: whether anything is known, be it fraud or not.
         clusters: for each entity the one of each row, for intervals.
+        weight: how many transactions each row is; None: one. Rows that are several belong to no cluster.
     """
 
     time_ms: Int64
@@ -46,6 +47,7 @@ class Tracked:
     reported_ms: Int64
     labelled: Rows
     clusters: tuple[Int64, ...] = ()
+    weight: Int64 | None = None
 
     def __len__(self) -> int:
         return len(self.time_ms)
@@ -58,7 +60,14 @@ class Tracked:
             self.reported_ms[rows],
             self.labelled[rows],
             tuple(kind[rows] for kind in self.clusters),
+            self.weight[rows] if self.weight is not None else None,
         )
+
+    def number(self, rows: Rows | slice = slice(None)) -> int:
+        """Return how many transactions the rows are that are True."""
+        if self.weight is not None:
+            return int(self.weight[rows].sum())
+        return len(self) if isinstance(rows, slice) else int(rows.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +86,8 @@ class Figures:
     Attributes:
         mature: whether all of them are: then everything is a count.
         frauds, frauds_alerted: reported so far.
-        frauds_expected: reported so far and still to come.
-        coverage: share of the transactions of which anything is known.
+        frauds_expected, frauds_alerted_expected: reported so far and still to come.
+        labelled: of how many anything is known; coverage: the share of them.
         completeness: share of the frauds' reports that has come; 1 when mature.
         fpr_now: as if nothing more were reported; the naive one where they are not mature.
     """
@@ -88,9 +97,11 @@ class Figures:
     frauds: int
     frauds_alerted: int
     mature: bool
+    labelled: int
     coverage: float
     completeness: float
     frauds_expected: float
+    frauds_alerted_expected: float
     fpr: Share
     fpr_now: float | None
     precision: Share
@@ -133,22 +144,22 @@ class Tracker:
     def figures(self, tracked: Tracked) -> Figures:
         """Return the figures of transactions; of at least one, not later than the instant."""
         age_ms = self._as_of_ms - tracked.time_ms
-        fraud = tracked.reported_ms <= self._as_of_ms
+        fraud = self._fraud(tracked)
         young = age_ms < self._maturity_ms
         to_come = [
             self._to_come(tracked, fraud, young & (tracked.alerted == alerted), alerted) for alerted in (0, 1)
         ]
-        n, alerts = len(tracked), int(tracked.alerted.sum())
-        frauds, caught = int(fraud.sum()), int((fraud & tracked.alerted).sum())
+        n, alerts = tracked.number(), tracked.number(tracked.alerted)
+        frauds, caught = tracked.number(fraud), tracked.number(fraud & tracked.alerted)
         missed_draws, caught_draws = frauds - caught + to_come[0], caught + to_come[1]
         frauds_draws = missed_draws + caught_draws
         expected = float(frauds_draws.mean())
         mature = not bool(young.any())
-        clusters = tracked.clusters
+        everything = np.ones(len(tracked), np.bool_)
         if mature:
-            fpr = _counted(tracked.alerted[~fraud], [kind[~fraud] for kind in clusters])
-            precision = _counted(fraud[tracked.alerted], [kind[tracked.alerted] for kind in clusters])
-            recall = _counted(tracked.alerted[fraud], [kind[fraud] for kind in clusters])
+            fpr = _counted(tracked, tracked.alerted, ~fraud)
+            precision = _counted(tracked, fraud, tracked.alerted)
+            recall = _counted(tracked, tracked.alerted, fraud)
         else:
             fpr = _drawn(alerts - caught_draws, n - frauds_draws)
             precision = _drawn(caught_draws, np.full(DRAWS, alerts))
@@ -159,48 +170,59 @@ class Tracker:
             frauds=frauds,
             frauds_alerted=caught,
             mature=mature,
-            coverage=float(tracked.labelled.mean()),
+            labelled=(labelled := tracked.number(tracked.labelled)),
+            coverage=labelled / n,
             completeness=frauds / expected if expected else 1.0,
             frauds_expected=expected,
+            frauds_alerted_expected=float(caught_draws.mean()),
             fpr=fpr,
             fpr_now=(alerts - caught) / (n - frauds) if n > frauds else None,
             precision=precision,
             recall=recall,
-            alert_rate=_counted(tracked.alerted, clusters),
+            alert_rate=_counted(tracked, tracked.alerted, everything),
         )
+
+    def _fraud(self, tracked: Tracked) -> Rows:
+        """Return which rows have been reported, in time to count."""
+        in_time = tracked.reported_ms - tracked.time_ms <= self._maturity_ms
+        return in_time & (tracked.reported_ms <= self._as_of_ms)
 
     def _stratum(self, everything: Tracked, alerted: bool) -> _Stratum:
         part = everything.take(everything.alerted == alerted)
         age_ms = self._as_of_ms - part.time_ms
-        fraud = part.reported_ms <= self._as_of_ms
+        fraud = self._fraud(part)
         delay_ms = np.clip(part.reported_ms[fraud] - part.time_ms[fraud], 0, None)
-        within = delay_ms <= self._maturity_ms
-        delay_ms, seen_ms = delay_ms[within], np.minimum(age_ms[fraud][within], self._maturity_ms)
-        n = len(delay_ms)
+        seen_ms = np.minimum(age_ms[fraud], self._maturity_ms)
+        each = np.ones(len(part), np.int64) if part.weight is None else part.weight
+        reports = each[fraud]
+        n = int(reports.sum())
         curves = [] if n else [delay_curve(delay_ms, seen_ms)] * DRAWS
         for _ in range(DRAWS if n else 0):
-            weights = self._random.multinomial(n, np.full(n, 1 / n))
+            weights = self._random.multinomial(n, reports / n)
             drawn = weights > 0
             curves.append(delay_curve(delay_ms[drawn], seen_ms[drawn], weights[drawn].astype(np.float64)))
         mature = age_ms >= self._maturity_ms
-        frauds, others = float((fraud & mature).sum()), float((mature & ~fraud).sum())
+        frauds, others = part.number(fraud & mature), part.number(mature & ~fraud)
         return _Stratum(curves, (frauds + 0.5) / (frauds + others + 1.0))
 
     def _to_come(self, tracked: Tracked, fraud: Rows, young: Rows, alerted: int) -> Float64:
         """Return how many frauds of young transactions are still to be reported, [DRAWS]."""
-        rows, known = int(young.sum()), int((fraud & young).sum())
+        rows, known = tracked.number(young), tracked.number(fraud & young)
         if not rows:
             return np.zeros(DRAWS)
         stratum, age_ms = self._strata[alerted], self._as_of_ms - tracked.time_ms[young]
-        reported = np.array([curve.at(age_ms).mean() for curve in stratum.curves])[:, None]
+        weight = None if tracked.weight is None else tracked.weight[young]
+        reported = np.array([np.average(curve.at(age_ms), weights=weight) for curve in stratum.curves])[
+            :, None
+        ]
         prior = PRIOR_FRAUDS * np.log(_SHARES) + (PRIOR_FRAUDS / stratum.fraud - PRIOR_FRAUDS) * np.log1p(
             -_SHARES
         )
         seen = np.clip(_SHARES * reported, 1e-12, 1 - 1e-12)
         likely = prior + known * np.log(seen) + (rows - known) * np.log1p(-seen)
-        weight = np.cumsum(np.exp(likely - likely.max(axis=1, keepdims=True)), axis=1)
-        point = self._random.random((DRAWS, 1)) * weight[:, -1:]
-        share = _SHARES[np.minimum((weight < point).sum(axis=1), len(_SHARES) - 1)]
+        mass = np.cumsum(np.exp(likely - likely.max(axis=1, keepdims=True)), axis=1)
+        point = self._random.random((DRAWS, 1)) * mass[:, -1:]
+        share = _SHARES[np.minimum((mass < point).sum(axis=1), len(_SHARES) - 1)]
         unseen = share * (1 - reported[:, 0])
         return self._random.binomial(rows - known, unseen / (1 - share + unseen)).astype(np.float64)
 
@@ -218,10 +240,15 @@ class _Stratum:
     fraud: float
 
 
-def _counted(hit: Rows, clusters: Sequence[Int64]) -> Share:
-    if not len(hit):
+def _counted(tracked: Tracked, hit: Rows, among: Rows) -> Share:
+    """Return which share of some rows hit."""
+    n = tracked.number(among)
+    if not n:
         return Share(None, None, None)
-    found = rate(hit, clusters)
+    if tracked.weight is not None:
+        hits = tracked.number(hit & among)
+        return Share(hits / n, *wilson(hits, n))
+    found = rate(hit[among], [kind[among] for kind in tracked.clusters])
     return Share(found.rate, found.low, found.high)
 
 

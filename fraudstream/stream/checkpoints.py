@@ -105,7 +105,11 @@ class Checkpoints:
             began_s = monotonic_s()
             try:
                 engine = snapshots.load(
-                    path, self._catalog, self._settings.state, self._settings.labels.grace_ms
+                    path,
+                    self._catalog,
+                    self._settings.state,
+                    self._settings.labels.grace_ms,
+                    self._settings.quality.tracked_days(self._settings.labels),
                 )
             except CheckpointError as error:
                 log.warning("snapshot_unusable", error=str(error), action="trying another one")

@@ -22,6 +22,7 @@ from fraudstream.stream.explaining import AlertExplainer
 from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.publish import Publisher, Serving
 from fraudstream.stream.shadow import NOTHING, Said, Shadow
+from fraudstream.stream.tracking import Marker
 
 log = structlog.get_logger("worker")
 
@@ -50,10 +51,13 @@ class Server:
         run: the name of this state's life, see `runs`.
         shadow: the challenger.
         partial: some features see only the rows of this worker's partitions; decisions say so.
+        recounts: rows that were served before are decided once more, silently, so that they count: those between
+            a snapshot and the last commit, by the model that decides now.
 
     Args:
         feature_log: takes the features that were scored; None: nobody wants them.
         on_failure: `stop`, `open` or `closed`, as `[degradation]` has it.
+        marker: of what is counted; see `tracking`.
     """
 
     def __init__(
@@ -63,9 +67,12 @@ class Server:
         feature_log: FeatureLog | None,
         metrics: WorkerMetrics,
         explainer: AlertExplainer,
+        marker: Marker,
         on_failure: str = "stop",
     ) -> None:
         self.pipeline = pipeline
+        self.recounts = False
+        self._marker = marker
         self._on_failure = on_failure
         self._steps: tuple[str, ...] = ()  # of the ladder, that are left out
         self.explainer = explainer
@@ -132,7 +139,8 @@ class Server:
         """
         if old.any():
             self._metrics.replayed.inc(int(old.sum()))
-        if old.all():
+        recounts = self.recounts and self.pipeline.engine.cohorts is not None
+        if old.all() and not recounts:
             absorb(self.pipeline.engine, batch)
             lap("features")
             return
@@ -142,11 +150,15 @@ class Server:
         if self.partial:
             observed.flags[:] |= FLAG_PARTIAL
         if old.any():
+            if recounts:
+                before = np.flatnonzero(old[rows])
+                behind = Observed(observed.X[before], observed.flags[before])
+                self._remembered(self._scored(fresh.take(before), behind), told.entries[rows[before]])
             new = np.flatnonzero(~old[rows])
             fresh, observed, rows = fresh.take(new), Observed(observed.X[new], observed.flags[new]), rows[new]
         lap("features")
         scored = self._scored(fresh, observed)
-        decided = self.pipeline.remember(told.entries[rows], scored, self._model)
+        decided = self._remembered(scored, told.entries[rows])
         lap("score")
         if len(fresh):
             self._decide(scored, messages, lap)
@@ -155,6 +167,14 @@ class Server:
             first = told.first_with(rows, decided).take(asked)
             again = told.again[asked]
             self._decide_again(batch.take(again), told.entries[again], first, messages, lap)
+
+    def _remembered(self, scored: Scored, entries: UInt64) -> FirstDecisions:
+        """Keep what was decided, and count it; return it."""
+        pipeline = self.pipeline
+        if pipeline.engine.cohorts is not None and len(scored.batch):
+            version = pipeline.model.parts.version
+            pipeline.engine.track(scored.batch, self._marker.words(pipeline.engine.cohorts, scored, version))
+        return pipeline.remember(entries, scored, self._model)
 
     def _scored(self, batch: TransactionBatch, observed: Observed) -> Scored:
         """Score rows; where that fails, do as `degradation.on_failure` says."""

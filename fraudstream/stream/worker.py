@@ -39,6 +39,7 @@ from fraudstream.stream.publish import Publisher
 from fraudstream.stream.reload import Reloads
 from fraudstream.stream.runs import new_run
 from fraudstream.stream.serve import Server
+from fraudstream.stream.tracking import Marker, Tracking
 from fraudstream.words import read_words
 
 log = structlog.get_logger("worker")
@@ -116,7 +117,9 @@ class Worker:
         pipeline = pipeline_of(engine)
         version = pipeline.model.parts.version
         self._partial = partial_features(engine.catalog)
-        self._decoder = Decoder(settings.event, engine.catalog.fields_used | pipeline.policy.fields_used)
+        segment = {settings.quality.segment} - {""}
+        fields_used = engine.catalog.fields_used | pipeline.policy.fields_used | segment
+        self._decoder = Decoder(settings.event, fields_used)
         self._publisher = Publisher(ends.sink, settings.topics, settings.event, pipeline.policy, [version])
         feature_log = None
         if settings.worker.feature_log:
@@ -130,8 +133,15 @@ class Worker:
         metrics.dead_letters.labels("decode")
         self._ladder = Ladder(settings.degradation, metrics)
         self._server = Server(
-            pipeline, self._publisher, feature_log, metrics, explainer, settings.degradation.on_failure
+            pipeline,
+            self._publisher,
+            feature_log,
+            metrics,
+            explainer,
+            Marker(settings.quality.segment, settings.event),
+            settings.degradation.on_failure,
         )
+        self._tracking = Tracking(settings, metrics)
         self._server.begin(pipeline, run_of(ends.source.emit_from))
         self._reloads = Reloads(self._server, metrics, watches)
         self._labels: LabelFeed | None = None
@@ -388,6 +398,8 @@ class Worker:
             engine, stamp = self._restored
             self._server.recall(engine, stamp.numbered)
             pipeline = Pipeline(engine, pipeline.model, pipeline.policy)
+            if engine.cohorts is not None:
+                engine.cohorts.keep(set(partitions))
             if self._labels is not None:
                 self._labels.rewind(stamp.labels)
         elif not self._fresh:
@@ -395,6 +407,7 @@ class Worker:
             if self._labels is not None:
                 self._labels.rewind()
             log.info("state_rebuilding", partitions=partitions)
+        self._server.recounts = self._restored is not None
         self._fresh, self._restored, self._waits = self._restored is None, None, False
         self._server.begin(pipeline, self._run_of(partitions))
 
@@ -458,4 +471,5 @@ class Worker:
         waiting = self._progress.look(self._ends.source, self.pipeline.engine, left, self.ready)
         self._ladder.look(waiting)
         self._server.shed(self._ladder.shed)
+        self._tracking.look(self.pipeline.engine)
         self._server.partial = self._sees_part

@@ -93,3 +93,19 @@ def test_what_nothing_is_known_of_has_wide_intervals_and_no_false_certainty() ->
     assert figures.fpr.low is not None
     assert figures.fpr.high is not None
     assert figures.fpr.low < 0.03 < figures.fpr.high
+
+
+def test_a_report_that_comes_after_maturity_changes_nothing() -> None:
+    everything = stream(3)
+    late = everything.reported_ms != NEVER_MS
+    late[np.flatnonzero(late)[::2]] = False
+    reported_ms = np.where(late, everything.time_ms + MATURITY_MS + 1, everything.reported_ms)
+    moved = Tracked(everything.time_ms, everything.alerted, reported_ms, everything.labelled)
+    never = Tracked(
+        everything.time_ms, everything.alerted, np.where(late, NEVER_MS, reported_ms), everything.labelled
+    )
+    end_ms = NOW_MS + 10 * MATURITY_MS
+    assert late.sum() > 10
+    assert Tracker(moved, end_ms, MATURITY_MS).figures(moved) == Tracker(never, end_ms, MATURITY_MS).figures(
+        never
+    )
