@@ -41,7 +41,7 @@ def create_schedule(settings: Settings, every_s: float, work: Round) -> faust.Ap
     """Return the Faust app that does a round at once and then every `every_s` seconds, counted from start to start.
 
     Args:
-        work: does one round, in a thread; raises FraudstreamError where it failed.
+        work: does one round, in a thread; raises FraudstreamError or OSError where it failed.
     """
     schedule = Schedule()
     app = new_app("fraudstream-retrain", settings, schedule)
@@ -69,10 +69,11 @@ def create_schedule(settings: Settings, every_s: float, work: Round) -> faust.Ap
 
 
 def _round(schedule: Schedule, work: Round) -> None:
-    began_s, error = monotonic_s(), None
+    began_s = monotonic_s()
+    error: Exception | None = None
     try:
         result = work(schedule.halt)
-    except FraudstreamError as raised:
+    except (FraudstreamError, OSError) as raised:  # a full disk, a folder that is gone
         error = raised
     if schedule.halt.is_set():
         return
