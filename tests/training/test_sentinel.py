@@ -40,7 +40,8 @@ def champions(settings: Settings, champion: str, previous: str | None) -> Regist
 def looked(
     settings: Settings, folder: Path, alerts: int, version: str = "0002", days: float = 18, frauds: int = 0
 ) -> dict[str, Any]:
-    """Let it look at 500 decisions of one day; the first so many alert, the first `frauds` are fraud."""
+    """Let it look at 500 decisions of one day; the first so many alert, the first `frauds` are fraud, soon reported."""
+    known_at_ms = min(NOW_MS - 1, START_MS + round((days + 1) * DAY_MS))
     rows = [
         {
             "transaction_id": f"t{i}",
@@ -51,7 +52,7 @@ def looked(
         for i in range(500)
     ]
     known = [
-        {"transaction_id": f"t{i}", "label": "fraud" if i < frauds else "legit", "known_at": NOW_MS - 1}
+        {"transaction_id": f"t{i}", "label": "fraud" if i < frauds else "legit", "known_at": known_at_ms}
         for i in range(500)
     ]
     files = write_rows(rows, folder / "decisions.ndjson"), write_rows(known, folder / "labels.ndjson")
