@@ -40,7 +40,7 @@ def champions(settings: Settings, champion: str, previous: str | None) -> Regist
 def looked(
     settings: Settings, folder: Path, alerts: int, version: str = "0002", days: float = 18, frauds: int = 0
 ) -> dict[str, Any]:
-    """Let it look at 500 decisions of one day; the first so many alert, the first `frauds` are fraud, soon reported."""
+    """Let it look at 500 decisions of one day; the first so many alert, `frauds` are fraud, soon reported."""
     known_at_ms = min(NOW_MS - 1, START_MS + round((days + 1) * DAY_MS))
     rows = [
         {
