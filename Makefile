@@ -36,7 +36,7 @@ mutations: $(STAMP)  ## Damage every file of a model in hundreds of ways beside 
 	$(BIN)/python -m benchmarks.mutations --json
 
 chaos: $(STAMP)  ## Workers killed, frozen, fenced under load, a broker that goes down; about 15 minutes
-	$(BIN)/python -m tests.kafka.chaos --faults 100 $(ARGS)
+	$(BIN)/python -m tests.kafka.chaos --faults 130 $(ARGS)
 
 lint: $(STAMP)  ## ruff, mypy --strict, the layers
 	$(BIN)/ruff check .
