@@ -92,7 +92,10 @@ class _Outgoing(ABC):
         if not (trying.result() and self._settle(positions)):
             return False
         self._committing = False
-        self._rests_until_s = monotonic_s() + self.rest_s
+        if self.rest_s:
+            self._rests_until_s = monotonic_s() + self.rest_s
+        else:
+            self._release()  # readers see it at once
         return True
 
     def discard(self) -> None:
