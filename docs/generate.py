@@ -115,6 +115,7 @@ MEANINGS = {
     "sentinel.alert_rate_max": "alerts a decision beyond which it rolls back",
     "quality.track": "whether a worker counts what became of its decisions, where features are fed by labels",
     "quality.segment": "a field with a list of `values` by which it counts apart; empty: all together",
+    "quality.drift_max": "PSI since training that is warned of, of the score or of a feature with 1 % of the gain",
     "archive.uri": "folder that `fraudstream archive` writes, or `s3://bucket/folder`",
     "archive.interval": "time between two writes of the archive; what was not written is read again after a crash",
     "topics.transactions": "topic that is read",

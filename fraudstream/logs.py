@@ -10,8 +10,17 @@ import structlog
 from fraudstream.settings import log_format
 
 
+class _Libraries(logging.Handler):
+    """Writes what libraries log as events, too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = " ".join(record.getMessage().split())
+        structlog.get_logger().log(record.levelno, "library", logger=record.name, message=text)
+
+
 def configure_logs() -> None:
-    """Set structlog up once for this process."""
+    """Set structlog up once for this process, and let the warnings of libraries go there."""
+    logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()])
     chosen = log_format() or ("text" if sys.stderr.isatty() else "json")
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if chosen == "json" else structlog.dev.ConsoleRenderer()

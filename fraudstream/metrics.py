@@ -115,6 +115,15 @@ class WorkerMetrics:
             "frauds_alerted_expected", "Frauds that alerted, in the end"
         )
 
+        # PSI of the last 7 days of event time against the training window, by feature; `(score)`: the raw score.
+        self.drift_psi = Gauge("fraudstream_drift_psi", "PSI", ["feature"], registry=r)
+        # Largest difference of the two distributions at a bin's edge.
+        self.drift_ks = Gauge("fraudstream_drift_ks", "KS", ["feature"], registry=r)
+        # Share of the model's gain that is the feature's; 1 for the score.
+        self.drift_gain = Gauge("fraudstream_drift_gain", "Weight in the model", ["feature"], registry=r)
+        # Sampled rows that the drift is of; below 400 nothing is told.
+        self.drift_rows = Gauge("fraudstream_drift_rows", "Rows counted", registry=r)
+
     def _tracked(self, what: str, meaning: str) -> Gauge:
         labels = ["window", "model", "segment"]
         return Gauge(f"fraudstream_tracked_{what}", meaning, labels, registry=self.registry)

@@ -255,10 +255,11 @@ class SentinelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 class QualitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[quality]`: what a worker counts of what became of its decisions."""
+    """`[quality]`: what a worker counts of its decisions, and of what became of them."""
 
     track: bool
     segment: str
+    drift_max: Annotated[float, Meta(gt=0)]
 
     def tracked_days(self, labels: LabelSettings) -> int:
         """Return for how many days it counts: until they are mature, and a week longer; 0: not at all."""

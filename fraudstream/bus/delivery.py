@@ -32,6 +32,7 @@ Message = tuple[str, bytes | None, bytes | None, Headers]
 QUEUE_FULL_S = 60.0  # a message that cannot be queued for so long
 WAIT_S = 0.5  # a turn of a commit: the loop turns on meanwhile
 HUNG_AFTER_S = 5.0  # of a call that should have ended after WAIT_S
+CLOSE_WITHIN_S = 2.0
 GIVE_UP_S = 600.0  # of one transaction after the other aborted
 TRANSACTION_TIMEOUT_MS = 10_000  # readers wait so long for what a worker that is gone left open
 _FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
@@ -223,31 +224,39 @@ class ExactlyOnce(_Outgoing):
     def discard(self) -> None:
         """Abort."""
         super().discard()
+        if not self._abandon(REQUEST_TIMEOUT_S):
+            self._replace(f"no answer for {REQUEST_TIMEOUT_S:.0f} s")
+
+    def close(self) -> None:
+        """Abort what was not committed, if that is soon done; drop the producer."""
+        super().discard()
+        try:
+            error = "" if self._abandon(CLOSE_WITHIN_S) and not self._broken else "the broker does not answer"
+        except BusError as failure:
+            error = str(failure)
+        if error:
+            log.warning("transaction_left_open", error=error, ends_after_ms=TRANSACTION_TIMEOUT_MS)
+        super().close()
+
+    def _abandon(self, within_s: float) -> bool:
+        """Give up the transaction; False: a call that was made for it has not come back."""
+        deadline_s = monotonic_s() + within_s
         trying, self._trying = self._trying, None
-        if trying is not None and trying.done(REQUEST_TIMEOUT_S) and trying.result() and not self._unsure:
+        if trying is not None and trying.done(within_s) and trying.result() and not self._unsure:
             self._open = self._offered = False  # it went through
         self._kept.clear()
         self._unsure = False
         calls = [call for call in (trying, self._offering) if call is not None]
-        if not all(call.done(REQUEST_TIMEOUT_S) for call in calls):
-            self._replace(f"no answer for {REQUEST_TIMEOUT_S:.0f} s")
-            return
+        if not all(call.done(max(0.0, deadline_s - monotonic_s())) for call in calls):
+            return False
         self._offering = None
         self._broken = self._open
-        deadline_s = monotonic_s() + REQUEST_TIMEOUT_S
         while self._broken and monotonic_s() < deadline_s:  # later, the next commit aborts it
             try:
                 self._abort()
             except KafkaException as error:
                 self._failed(error.args[0])
-
-    def close(self) -> None:
-        """Abort what was not committed; drop the producer."""
-        try:
-            self.discard()
-        except BusError as error:
-            log.warning("transaction_left_open", error=str(error), ends_after_ms=TRANSACTION_TIMEOUT_MS)
-        super().close()
+        return True
 
     def _send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
         """Send one message in the current transaction."""

@@ -151,11 +151,12 @@ def _drift(found: dict[str, Any]) -> Iterable[str]:
     for name, shifts in found["drift"].items():
         gains = {each["feature"]: each["share"] for each in found["cards"][name]["top_features"]}
         yield f"<h2>Drift since the training of {escape(name)}</h2>" + _table(
-            ["feature", "PSI", "missing in training", "missing now", "share of the model's gain"],
+            ["feature", "PSI", "KS", "missing in training", "missing now", "share of the model's gain"],
             [
                 [
                     feature,
                     _number(shift["psi"]),
+                    _number(shift["ks"]),
                     f"{shift['missing_before']:.1%}",
                     f"{shift['missing']:.1%}",
                     f"{gains[feature]:.1%}" if feature in gains else "-",

@@ -6,7 +6,7 @@
     bundle.json.sig   optional; see `signing`
     calibrator.json   isotonic knots
     golden.parquet    rows of X with the raw scores, probabilities and risk points that they must get
-    report/           for people
+    report/           for people; but for reference.json, what the features were in training
 
 No pickle. A bundle is read once, in bounds (`files`); then come the signature, the hashes, the description and the
 text of the trees. What has passed is loaded and scored in a child process (`verify`) before a worker uses it.
@@ -31,8 +31,9 @@ from msgspec import Meta
 
 from fraudstream.batch import Float64, Int64
 from fraudstream.errors import ModelError
-from fraudstream.registry.files import MIB, read_folder
+from fraudstream.registry.files import MIB, REPORT, read_folder
 from fraudstream.registry.signing import SIGNATURE, Signed, Trust, sign
+from fraudstream.scoring.drift import read_reference
 from fraudstream.scoring.model import Knots, ModelParts, risk_points
 from fraudstream.scoring.wellformed import check_booster_text
 
@@ -43,6 +44,7 @@ GOLDEN_BYTES_MAX = 128 * MIB  # unpacked
 GOLDEN_CLOSE = 1e-9  # of probabilities: another processor may round the interpolation otherwise
 DESCRIPTION, DIGEST = "bundle.json", "bundle.json.sha256"
 BOOSTER, CALIBRATOR, GOLDEN = "booster.txt", "calibrator.json", "golden.parquet"
+REFERENCE = "reference.json"  # in the report
 GOLDEN_EXTRA = ("raw_score", "probability", "risk_points")
 
 VERSION = re.compile(r"\d{4,8}")
@@ -211,6 +213,10 @@ def check_files(
     for path, knots, top in ((CALIBRATOR, calibration, 1.0), (DESCRIPTION, described.points, 1000.0)):
         _check_knots(folder / path, knots, top)
         passed[path].append("form")
+    reference = {}
+    if (path := f"{REPORT}/{REFERENCE}") in files:
+        reference = read_reference(files[path], str(folder / path))
+        passed[path].append("form")
     names = tuple(feature.name for feature in described.features)
     try:
         text = files[BOOSTER].decode("utf-8")
@@ -226,6 +232,7 @@ def check_files(
         feature_ids=tuple(f.id for f in described.features),
         calibration=Knots(calibration.x, calibration.y),
         points=Knots(described.points.x, described.points.y),
+        reference=reference,
     )
     return Bundle(folder, described, parts, signed, files, passed)
 

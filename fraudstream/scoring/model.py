@@ -7,7 +7,7 @@ are tied to the false-positive rate of the validation window (`POINTS_FPR`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from fraudstream.batch import Float64, Int64
 from fraudstream.errors import ModelError
 from fraudstream.features import Catalog
+from fraudstream.scoring.drift import Reference
 from fraudstream.scoring.forest import Forest, compile_forest
 from fraudstream.scoring.path import PathTables, compile_paths
 from fraudstream.scoring.trees import NotCompilable, Trees, read_trees
@@ -63,6 +64,7 @@ class ModelParts:
         feature_names, feature_ids: in the booster's order.
         calibration: raw score -> probability.
         points: raw score -> risk points.
+        reference: what the features and the score were in training; empty where nobody wrote it down.
     """
 
     version: str
@@ -71,6 +73,7 @@ class ModelParts:
     feature_ids: tuple[str, ...]
     calibration: Knots
     points: Knots
+    reference: Reference = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -131,6 +134,12 @@ class Model:
             chosen, raw_score=True, num_threads=1, validate_features=False
         )
         return scores
+
+    def gains(self) -> Mapping[str, float]:
+        """Return each feature's share of the trees' gain."""
+        gains = self._booster.feature_importance("gain")
+        total = float(gains.sum()) or 1.0
+        return dict(zip(self.parts.feature_names, (gains / total).tolist(), strict=True))
 
     def method(self, by_path: bool = False) -> str:
         """Return how `contributions` finds them, one of METHODS."""

@@ -18,6 +18,7 @@ from fraudstream.metrics import WorkerMetrics
 from fraudstream.scoring import Model, Pipeline, Scored
 from fraudstream.scoring.fingerprint import fingerprints
 from fraudstream.scoring.pipeline import DecidedAgain
+from fraudstream.stream.drifting import Drifting
 from fraudstream.stream.explaining import AlertExplainer
 from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.publish import Publisher, Serving
@@ -58,6 +59,7 @@ class Server:
         feature_log: takes the features that were scored; None: nobody wants them.
         on_failure: `stop`, `open` or `closed`, as `[degradation]` has it.
         marker: of what is counted; see `tracking`.
+        drifting: counts what the champion scores.
     """
 
     def __init__(
@@ -68,11 +70,13 @@ class Server:
         metrics: WorkerMetrics,
         explainer: AlertExplainer,
         marker: Marker,
+        drifting: Drifting,
         on_failure: str = "stop",
     ) -> None:
         self.pipeline = pipeline
         self.recounts = False
         self._marker = marker
+        self._drifting = drifting
         self._on_failure = on_failure
         self._steps: tuple[str, ...] = ()  # of the ladder, that are left out
         self.explainer = explainer
@@ -117,6 +121,7 @@ class Server:
     def use(self, model: Model) -> None:
         """Let another model decide from the next batch on; what was decided before stays as it was."""
         self.pipeline.model = model
+        self._drifting.use(model)
         self._metrics.model_info.clear()
         self._metrics.model_info.labels(model.parts.version).set(1)
         self._model = self._publisher.use(model.parts.version)
@@ -188,6 +193,7 @@ class Server:
             return self.pipeline.unscored(batch, observed, self._on_failure == "closed")
 
     def _decide(self, scored: Scored, messages: Sequence[Any], lap: Lap) -> None:
+        self._drifting.count(scored)
         said = self._shadowed(scored)
         lap("shadow")
         explanations = self.explainer.explain(self.pipeline.model, scored)

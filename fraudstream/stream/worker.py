@@ -28,6 +28,7 @@ from fraudstream.scoring.explain import Explainer
 from fraudstream.sections import Settings
 from fraudstream.stream.align import Aligner
 from fraudstream.stream.checkpoints import Checkpoints, Stamp
+from fraudstream.stream.drifting import Drifting
 from fraudstream.stream.explaining import AlertExplainer
 from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.labels import LabelFeed
@@ -48,7 +49,7 @@ STUCK_AFTER_S = 5.0
 RETRY_AFTER_S = 0.1
 COMMIT_WAIT_S = 0.5  # a turn of a commit that is waited for
 COMMIT_LOOK_S = 0.001  # how often to look whether a commit is through, while there is nothing else to do
-FINISH_WITHIN_S = 5.0  # of the 10 that a supervisor gives
+FINISH_WITHIN_S = 4.0  # of the 10 that a supervisor gives
 COMMIT_ROWS_MAX = 50_000  # sooner than `commit_interval_ms` then: what was sent is kept until it is committed
 BACKLOG_ROWS = 8  # a few offsets may hold no message (a transaction's end): no backlog yet
 
@@ -132,6 +133,7 @@ class Worker:
         )
         metrics.dead_letters.labels("decode")
         self._ladder = Ladder(settings.degradation, metrics)
+        self._drifting = Drifting(pipeline.model, metrics, settings.quality.drift_max)
         self._server = Server(
             pipeline,
             self._publisher,
@@ -139,6 +141,7 @@ class Worker:
             metrics,
             explainer,
             Marker(settings.quality.segment, settings.event),
+            self._drifting,
             settings.degradation.on_failure,
         )
         self._tracking = Tracking(settings, metrics)
@@ -154,6 +157,7 @@ class Worker:
         self._aligner = Aligner()
         self._read: Positions = {}
         self._done: Positions = {}
+        self._left_at: Positions = {}
         self._uncommitted = False
         self._committing: Positions | None = None
         self._served_rows = 0  # since the last commit
@@ -309,12 +313,21 @@ class Worker:
         self._goes_on = self._positions() if self.ready and not self._aligner.holds else None
 
     def close(self) -> None:
-        """Finish: commit, leave the group, save the state."""
+        """Finish: leave, and save the state."""
+        self.leave()
+        self.save()
+
+    def leave(self) -> None:
+        """Commit, and leave the group.
+
+        Raises:
+            BusError: what was decided last could not be committed.
+        """
         made_last = False
         try:
             made_last = self.commit_all(FINISH_WITHIN_S)
         finally:
-            positions = self._positions()
+            self._left_at = self._positions()
             self._ends.sink.close()
             self._ends.source.close()
             if self._labels is not None:
@@ -323,10 +336,13 @@ class Worker:
             raise BusError(
                 "the last decisions could not be committed in time; they are made again at the next start"
             )
+
+    def save(self) -> None:
+        """Write the state as it was when the worker left."""
         if self._checkpoints is not None:
             self._checkpoints.look(wait=True)
             if self._savable:
-                self._start_snapshot(self._checkpoints, positions)
+                self._start_snapshot(self._checkpoints, self._left_at)
                 self._checkpoints.look(wait=True)
 
     def _go_on_committing(self, timer: _Timer) -> None:
@@ -472,4 +488,5 @@ class Worker:
         self._ladder.look(waiting)
         self._server.shed(self._ladder.shed)
         self._tracking.look(self.pipeline.engine)
+        self._drifting.look(self.pipeline.engine)
         self._server.partial = self._sees_part

@@ -77,7 +77,10 @@ def evaluation_of(evidence: Evidence, drawing: Drawing, cards_a_day: int, advanc
             for name, said in evidence.said.items()
             if said.alerting is not None
         },
-        "drift": evidence.drift,
+        "drift": {
+            model: {name: shift._asdict() for name, shift in shifts.items()}
+            for model, shifts in evidence.drift.items()
+        },
     }
 
 

@@ -22,7 +22,7 @@ from fraudstream.features import Observed
 from fraudstream.ledger import Flags, Labels, newest_mature_ms
 from fraudstream.scoring import Pipeline
 from fraudstream.scoring.decide import amounts
-from fraudstream.scoring.drift import Drift
+from fraudstream.scoring.drift import Drift, Shift
 from fraudstream.scoring.model import Model
 from fraudstream.training.baselines import TreeBaseline, velocity_column
 from fraudstream.training.replay import (
@@ -89,7 +89,7 @@ class Evidence:
     said: dict[str, Said]
     segments: dict[str, Flags]
     counts: dict[str, int]
-    drift: dict[str, dict[str, Any]] = field(default_factory=dict)
+    drift: dict[str, dict[str, Shift]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.fraud)
@@ -136,12 +136,10 @@ class Panel:
 
     Attributes:
         pipeline: its engine is moved on, its policy decides; its model is one of `models`.
-        references: by model, what its bundle holds of its training window's features; see `drift`.
     """
 
     pipeline: Pipeline
     models: dict[str, Model]
-    references: dict[str, dict[str, Any]]
 
 
 def gather(
@@ -181,7 +179,11 @@ class _Gathering:
         self._velocity = velocity_column(self._catalog)
         begins = (question.from_ms, question.maturity_ms)
         self._tree = TreeBaseline(self._catalog, labels, *begins) if question.baselines else None
-        self._drift = {name: Drift(known, self._catalog.names) for name, known in panel.references.items()}
+        self._drift = {
+            name: Drift(model.parts.reference, self._catalog.names)
+            for name, model in panel.models.items()
+            if model.parts.reference
+        }
         self._outcomes = labels.outcomes()
         self.columns: dict[str, list[Any]] = {}
         self.counts = dict.fromkeys(("transactions", "repeated", "rejected", "newest_ms"), 0)

@@ -9,6 +9,7 @@ what finds labels that somebody poisoned for one of them, which a better model e
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from fraudstream.batch import Int64
 from fraudstream.clock import iso
+from fraudstream.scoring.drift import Shift
 from fraudstream.scoring.promises import wilson
 from fraudstream.scoring.ranking import MONEY, RECALL, figure_names, interval
 from fraudstream.sections import PromotionSettings
@@ -111,7 +113,7 @@ def judge(
     return Verdict(reasons, figures)
 
 
-def drifted(shifts: dict[str, Any], gains: dict[str, float], drift_max: float) -> list[str]:
+def drifted(shifts: Mapping[str, Shift], gains: dict[str, float], drift_max: float) -> list[str]:
     """Return which features that matter have left the challenger's training window behind.
 
     Args:
@@ -121,10 +123,10 @@ def drifted(shifts: dict[str, Any], gains: dict[str, float], drift_max: float) -
     if not shifts:
         return ["its bundle does not say what its features were in training; train it anew"]
     return [
-        f"{name} has shifted since its training: PSI {shift['psi']:.2f}, limit {drift_max:g}; it has "
+        f"{name} has shifted since its training: PSI {shift.psi:.2f}, limit {drift_max:g}; it has "
         f"{gains[name]:.0%} of the model's gain"
         for name, shift in shifts.items()
-        if gains.get(name, 0.0) >= GAIN_MIN and (shift["psi"] or 0.0) > drift_max
+        if gains.get(name, 0.0) >= GAIN_MIN and (shift.psi or 0.0) > drift_max
     ]
 
 

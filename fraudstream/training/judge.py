@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from fraudstream.features import build_catalog, new_engine
 from fraudstream.ledger import all_mature_ms, newest_mature_ms, read_labels
 from fraudstream.registry import Registry
 from fraudstream.registry.bundle import Bundle
-from fraudstream.registry.files import REPORT
 from fraudstream.scoring import Model, Pipeline, build_policy
 from fraudstream.sections import Settings
 from fraudstream.training.evaluate import Drawing, evaluation_of
@@ -28,7 +26,6 @@ from fraudstream.training.evidence import FOREVER_MS, Evidence, Panel, Question,
 from fraudstream.training.replay import ENTITY_COLUMN, Advance, entity_columns, known_of_scored
 from fraudstream.training.run import newest_transaction
 from fraudstream.training.segments import codes_of
-from fraudstream.training.train import REFERENCE
 
 TOP_FEATURES = 25
 
@@ -123,17 +120,9 @@ def evidence_of(
         segments=list(dict.fromkeys([*settings.evaluation.segments, *request.segments])),
         baselines=request.baselines,
     )
-    references = {name: reference_in(bundle) for name, bundle in bundles.items()}
-    panel = Panel(pipeline, models, {name: known for name, known in references.items() if known})
+    panel = Panel(pipeline, models)
     labels = read_labels(request.labels, settings.labels.ranks)
     return gather(request.transactions, labels, panel, question, advance), as_of_ms
-
-
-def reference_in(bundle: Bundle) -> dict[str, Any]:
-    """Return what a bundle holds of its training window's features; empty: it was made without."""
-    text = bundle.files.get(f"{REPORT}/{REFERENCE}")
-    found: dict[str, Any] = json.loads(text) if text is not None else {}
-    return found
 
 
 def made_until_ms(bundle: Bundle) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightgbm as lgb
+import msgspec
 import numpy as np
 
 from fraudstream.batch import Float64
@@ -21,8 +22,8 @@ from fraudstream.clock import iso
 from fraudstream.errors import ModelError
 from fraudstream.features import Catalog
 from fraudstream.ledger import newest_mature_ms
-from fraudstream.registry.bundle import Golden
-from fraudstream.scoring.drift import reference_of
+from fraudstream.registry.bundle import REFERENCE, Golden
+from fraudstream.scoring.drift import SCORE, reference_of
 from fraudstream.scoring.model import POINTS_FPR, Knots, ModelParts, highest_of, points_knots
 from fraudstream.scoring.promises import wilson
 from fraudstream.scoring.quality import quality
@@ -35,7 +36,6 @@ from fraudstream.training.replay import Advance
 DAY_MS = 86_400_000
 FRAUDS_MIN = 10
 GOLDEN_ROWS = 256
-REFERENCE = "reference.json"
 STOP_AFTER_ROUNDS = 30
 _DIRECTIONS = {"": 0, "rising": 1, "falling": -1}
 
@@ -125,7 +125,9 @@ def train(
         "parameters": _parameters(settings, catalog),
     }
     report = _report(booster, parts, metrics, about)
-    report[REFERENCE] = json.dumps(reference_of(_as_served(training, settings.seed), catalog.names))
+    served = reference_of(_as_served(training, settings.seed), catalog.names)
+    served |= reference_of(raw[:, None], [SCORE])
+    report[REFERENCE] = msgspec.json.encode(served).decode()
     return Trained(parts, about, metrics, golden, report)
 
 

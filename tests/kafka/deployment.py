@@ -195,7 +195,7 @@ class WorkerProcess:
             self.process = subprocess.Popen(
                 [sys.executable, *chosen],
                 cwd=REPOSITORY,
-                env=environment(FRAUDSTREAM_LOG="json", **variables),
+                env=environment(FRAUDSTREAM_LOG="json", PYTHONFAULTHANDLER="1", **variables),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -224,9 +224,16 @@ class WorkerProcess:
         return {name: float(value) for name, value in pairs}
 
     def stop(self) -> int:
-        """Ask the worker to end, and return its exit code; fails when it takes too long."""
+        """Ask the worker to end, and return its exit code; fails when it takes too long, and shows where it is."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(STOPS_WITHIN_S)
+        try:
+            return self.process.wait(STOPS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # its stacks go to the log
+            self.process.wait()
+            raise AssertionError(
+                f"it had not ended {STOPS_WITHIN_S:.0f} s after SIGTERM:\n{self.log_text()[-6000:]}"
+            ) from None
 
     def kill(self) -> None:
         """End the worker as a crash would."""
@@ -238,13 +245,13 @@ class WorkerProcess:
         return self.log_path.read_text("utf-8", "replace")
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Return the log's events of this name."""
+        """Return the log's events of this name; each line is one event."""
         found = []
-        for line in self.log_text().splitlines():
-            with suppress(msgspec.DecodeError):
-                entry = msgspec.json.decode(line, type=dict[str, Any])
-                if entry.get("event") == name:
-                    found.append(entry)
+        *lines, _ = self.log_text().split("\n")  # the last one may be half written
+        for line in lines:
+            entry = msgspec.json.decode(line, type=dict[str, Any])
+            if entry["event"] == name:
+                found.append(entry)
         return found
 
 

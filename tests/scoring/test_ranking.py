@@ -1,4 +1,4 @@
-"""Weighted figures against the plain ones of repeated rows; drift by hand."""
+"""Weighted figures against the plain ones of repeated rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraudstream.scoring.drift import Drift, psi, reference_of
 from fraudstream.scoring.quality import quality
 from fraudstream.scoring.ranking import Ranking, interval, resamples
 
@@ -59,29 +58,3 @@ def test_the_interval_of_mostly_unknown_draws_is_unknown() -> None:
     assert np.isnan(interval(np.empty(0))).all()
     low, high = interval(np.arange(1001) / 1000)
     assert [low, high] == pytest.approx([0.025, 0.975])
-
-
-def test_a_shifted_feature_stands_first_and_one_that_stays_has_none() -> None:
-    random = np.random.default_rng(3)
-    before = random.normal(size=(20_000, 3))
-    before[:, 2] = 7.0
-    drift = Drift(reference_of(before, ["stays", "moves", "constant"]), ["moves", "stays", "constant"])
-    now = np.column_stack([random.normal(1.0, size=20_000), random.normal(size=20_000), np.full(20_000, 7.0)])
-    now[:5_000, 0] = np.nan
-    drift.count(now[:10_000])
-    drift.count(now[10_000:])
-    shifts = drift.shifts()
-    assert next(iter(shifts)) == "moves"
-    moved, stayed, constant = (shifts[name]["psi"] for name in ("moves", "stays", "constant"))
-    assert moved is not None
-    assert moved > 0.5
-    assert stayed == pytest.approx(0, abs=0.01)
-    assert constant == 0
-    assert (shifts["moves"]["missing_before"], shifts["moves"]["missing"]) == (0, 0.25)
-
-
-def test_nothing_counted_has_no_index() -> None:
-    reference = reference_of(np.full((4, 1), np.nan), ["missing"])
-    assert reference["missing"] == {"edges": [], "shares": [0, 1]}
-    assert Drift(reference, ["missing"]).shifts()["missing"]["psi"] is None
-    assert np.isnan(psi(np.zeros(2), np.ones(2)))

@@ -19,6 +19,7 @@ from benchmarks import gate as worlds
 from fraudstream.errors import ConfigError
 from fraudstream.registry import Registry, write_bundle
 from fraudstream.registry.bundle import Bundle
+from fraudstream.scoring.drift import Shift
 from fraudstream.sections import Settings
 from fraudstream.settings import load_settings
 from fraudstream.simulate import DAY_MS
@@ -109,7 +110,8 @@ def test_too_few_frauds_and_stale_data_are_refused_before_anything_is_drawn() ->
 
 
 def test_a_shifted_feature_counts_by_its_weight_in_the_model() -> None:
-    shifts = {"a": {"psi": 0.9}, "b": {"psi": 0.9}, "c": {"psi": 0.1}, "d": {"psi": None}}
+    found = {"a": 0.9, "b": 0.9, "c": 0.1, "d": None}
+    shifts = {name: Shift(psi, psi, 0.0, 0.0) for name, psi in found.items()}
     (reason,) = drifted(shifts, {"a": 0.5, "b": 0.001, "c": 0.4, "d": 0.1}, 0.25)
     assert reason == "a has shifted since its training: PSI 0.90, limit 0.25; it has 50% of the model's gain"
     assert drifted({}, {}, 0.25) == [

@@ -20,7 +20,8 @@ from fraudstream.features import build_catalog, new_engine
 from fraudstream.features.keys import combine, hash_texts
 from fraudstream.ledger import Labels, read_labels
 from fraudstream.registry import Trust, verify_bundle
-from fraudstream.scoring.drift import Drift
+from fraudstream.registry.bundle import REFERENCE
+from fraudstream.scoring.drift import Drift, read_reference
 from fraudstream.sections import Settings
 from fraudstream.simulate import DAY_MS
 from fraudstream.training.dataset import Dataset, Sampling, dataset_as_of
@@ -422,8 +423,9 @@ def test_the_drift_reference_has_as_many_frauds_as_a_worker_sees(
     bundle = train_on(tiny_world, tmp_path, training__negatives_max=600)
     assert described(bundle)["training"]["negatives_share"] <= 1 / 8
     catalog = build_catalog(tiny_world.settings.features, tiny_world.settings.event)
-    drift = Drift(json.loads((bundle / "report" / "reference.json").read_text("utf-8")), catalog.names)
+    path = bundle / "report" / REFERENCE
+    drift = Drift(read_reference(path.read_bytes(), str(path)), catalog.names)
     window = (START_MS + 1 * DAY_MS, START_MS + 19 * DAY_MS)
     drift.count(dataset_of(tiny_world, window, read_labels(tiny_world.labels, {}).as_of(LIVE_MS)).X)
-    shifts = {name: shift["psi"] or 0.0 for name, shift in drift.shifts().items()}
+    shifts = {name: shift.psi or 0.0 for name, shift in drift.shifts().items()}
     assert max(shifts.values()) < 0.1, shifts
