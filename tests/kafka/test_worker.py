@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -408,6 +410,25 @@ def test_a_worker_waits_for_its_broker_and_outlives_its_restart_without_a_loss(
         assert "Traceback" not in worker.log_text()
 
         said = [contents(m) for m in deployment.read("decisions")]
+        assert {one["transaction_id"]: one for one in said} == uninterrupted(tiny_world, tiny_world.rows)
+
+
+def test_a_worker_ends_in_time_while_its_broker_stands_still_and_the_next_goes_on(
+    own_broker: KafkaBroker, tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    half = len(tiny_world.rows) // 2
+    with Deployment(tiny_world, own_broker.bootstrap, tmp_path) as deployment:
+        deployment.make_topics()
+        worker = deployment.start().wait_ready()
+        deployment.send_rows(tiny_world.rows)
+        deployment.read("decisions", half)
+        os.kill(own_broker.pid, signal.SIGSTOP)
+        try:
+            assert worker.stop() in (0, 1)
+        finally:
+            os.kill(own_broker.pid, signal.SIGCONT)
+        deployment.start()
+        said = [contents(m) for m in deployment.read("decisions", len(tiny_world.rows))]
         assert {one["transaction_id"]: one for one in said} == uninterrupted(tiny_world, tiny_world.rows)
 
 
