@@ -100,6 +100,8 @@ class Store:
     def lock(self) -> Any:
         """Keep others from writing here until what is returned is closed; None in a bucket, which cannot.
 
+        What a process that was killed had begun to write is removed.
+
         Raises:
             BusError: another process has it.
         """
@@ -115,6 +117,8 @@ class Store:
         except OSError:
             held.close()
             raise BusError(f"{self.uri}: another process is writing it; stop one of the two") from None
+        for begun in self.folder.rglob(f"{_WRITING}*"):
+            begun.unlink()
         return held
 
     def _replace_local(self, name: str, content: Any) -> None:

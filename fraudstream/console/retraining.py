@@ -1,8 +1,7 @@
 """A round of retraining in a process of its own, at low priority and with a limit on its memory.
 
-It can neither slow a worker nor take its memory, and whatever becomes of it, its parent says so in one line.
-
-    python -m fraudstream.console.retraining < order.json
+It can neither slow a worker nor take its memory, and whatever becomes of it, its parent says so in one line. It ends
+with its parent: the pipe that its order comes through stays open for as long as that lives.
 """
 
 from __future__ import annotations
@@ -42,8 +41,9 @@ def retrain_apart(order: Order, halt: threading.Event) -> dict[str, Any]:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out) as child:
             try:
                 assert child.stdin is not None
-                with contextlib.suppress(BrokenPipeError), child.stdin as stdin:  # its end is told below
-                    stdin.write(msgspec.json.encode(order))
+                with contextlib.suppress(BrokenPipeError):  # its end is told below
+                    child.stdin.write(msgspec.json.encode(order) + b"\n")
+                    child.stdin.flush()
                 while child.poll() is None and not halt.wait(_LOOK_S):
                     pass
             finally:
@@ -72,7 +72,8 @@ def _answer(said: bytes, code: int, order: Order) -> dict[str, Any]:
 def main() -> int:
     """Read the order, do the round, print the answer; return the exit code."""
     os.nice(NICENESS)
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if order.memory_mb:
         octets = order.memory_mb * 1_000_000
         resource.setrlimit(resource.RLIMIT_DATA, (octets, octets))
@@ -88,6 +89,11 @@ def main() -> int:
         return 1
     print(json.dumps(answer))
     return 0
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
 
 
 if __name__ == "__main__":

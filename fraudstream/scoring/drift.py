@@ -21,6 +21,7 @@ from fraudstream.errors import ModelError
 
 BINS = 10
 SHARE_MIN = 1e-4  # an empty bin would make the index infinite
+CALENDAR = ("hour_of_day", "day_of_week")  # aggregates that are not alike before a week is over
 SCORE = "(score)"  # what the raw score is called beside the features
 
 

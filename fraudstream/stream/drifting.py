@@ -13,13 +13,12 @@ from fraudstream.clock import Seldom
 from fraudstream.features import FeatureEngine
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.scoring import Model, Scored
-from fraudstream.scoring.drift import SCORE, RecentDrift
+from fraudstream.scoring.drift import CALENDAR, SCORE, RecentDrift
 
 log = structlog.get_logger("worker")
 
 SPAN_MS = 6 * 3_600_000
 SPANS = 28  # a week: the days of one differ
-CALENDAR = ("hour_of_day", "day_of_week")
 ROWS_MAX = 64  # of a batch: 0.1 ms
 SAMPLE_EVERY_S = 0.25
 TELL_EVERY_S = 60.0

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
+import structlog
 
 from fraudstream.batch import Int64, TransactionBatch
 from fraudstream.clock import Seldom
@@ -24,6 +25,8 @@ from fraudstream.metrics import WorkerMetrics
 from fraudstream.scoring import Scored
 from fraudstream.scoring.tracking import DAY_MS, NEVER_MS, Figures, Rows, Tracked, Tracker
 from fraudstream.sections import MATURE_DAYS, Settings
+
+log = structlog.get_logger("worker")
 
 OTHER = "other"  # segments that are not listed
 TELL_EVERY_S = 60.0
@@ -87,8 +90,14 @@ class Tracking:
             return
         if self._seldom.now() and (cells := engine.cohorts.cells()):
             now = (cells, engine.watermark_ms)
-            self._thread = threading.Thread(target=self.tell, args=now, name="tracking", daemon=True)
+            self._thread = threading.Thread(target=self._try_to_tell, args=now, name="tracking", daemon=True)
             self._thread.start()
+
+    def _try_to_tell(self, cells: Sequence[Cell], watermark_ms: int) -> None:
+        try:
+            self.tell(cells, watermark_ms)
+        except Exception as error:  # whatever it is, decisions go on
+            log.exception("tracking_failed", reason=repr(error))
 
     def tell(self, cells: Sequence[Cell], watermark_ms: int) -> None:
         """Update the metrics.

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from fraudstream.errors import ModelError
 from fraudstream.features import build_catalog
 from fraudstream.registry import Registry
 from fraudstream.registry.registry import CHAMPION
+from fraudstream.scoring.drift import CALENDAR
 from fraudstream.scoring.model import bind
 from fraudstream.sections import Settings
 from fraudstream.training.evaluate import Drawing
 from fraudstream.training.evidence import NothingMatureError
 from fraudstream.training.gate import Moment, Verdict, drifted, judge
 from fraudstream.training.judge import Request, evidence_of, read_bundles, top_features
+from fraudstream.training.promised import WEEK_MS
 from fraudstream.training.replay import Advance
 
 
@@ -57,6 +61,8 @@ def gate_of_files(
     drawing = Drawing(settings.event.key, limits.resamples, settings.training.seed)
     verdict = judge(evidence, limits, Moment(now_ms, settings.labels.maturity_ms), drawing, advance)
     gains = {each["feature"]: each["share"] for each in top_features(bundles[challenger], every=True)}
+    if int(np.ptp(evidence.time_ms)) < WEEK_MS:
+        gains |= {feature.name: 0.0 for feature in catalog.features if feature.aggregate in CALENDAR}
     moved = drifted(evidence.drift.get(challenger, {}), gains, limits.drift_max)
     models = {"models": {"champion": champion, "challenger": challenger}}
     return Verdict(verdict.reasons + moved, models | verdict.figures)

@@ -34,6 +34,7 @@ from fraudstream.training.leaks import check_leaks
 from fraudstream.training.replay import Advance
 
 DAY_MS = 86_400_000
+WEEK_MS = 7 * DAY_MS
 FRAUDS_MIN = 10
 GOLDEN_ROWS = 256
 STOP_AFTER_ROUNDS = 30
@@ -125,7 +126,7 @@ def train(
         "parameters": _parameters(settings, catalog),
     }
     report = _report(booster, parts, metrics, about)
-    served = reference_of(_as_served(training, settings.seed), catalog.names)
+    served = reference_of(_as_served(_warm(training, catalog), settings.seed), catalog.names)
     served |= reference_of(raw[:, None], [SCORE])
     report[REFERENCE] = msgspec.json.encode(served).decode()
     return Trained(parts, about, metrics, golden, report)
@@ -153,6 +154,13 @@ def _sampled(data: Dataset, share: float, settings: TrainingSettings) -> Dataset
     chosen = np.random.default_rng(settings.seed).choice(legitimate, kept, replace=False)
     rows = np.sort(np.concatenate([np.flatnonzero(data.fraud), chosen]))
     return Dataset(data.X[rows], data.fraud[rows], data.time_ms[rows], data.rejected, share)
+
+
+def _warm(data: Dataset, catalog: Catalog) -> Dataset:
+    """Leave out, as far as a week remains, what may have come before every feature had its history behind it."""
+    first_ms, last_ms = int(data.time_ms.min()), int(data.time_ms.max())
+    reach_ms = max(feature.reach_ms for feature in catalog.features)
+    return data.between(min(first_ms + reach_ms, max(first_ms, last_ms - WEEK_MS)), last_ms + 1)
 
 
 def _as_served(data: Dataset, seed: int) -> Float64:

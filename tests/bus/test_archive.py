@@ -172,8 +172,11 @@ def test_one_date_of_an_archive_can_be_read(written: Path) -> None:
 
 def test_a_second_writer_is_refused(written: Path) -> None:
     store = Store(str(written))
+    begun = written / "date=1970-01-02" / ".writing-part.parquet"
+    begun.write_bytes(b"half")
     with closing(store.lock()), pytest.raises(BusError, match="another process is writing it"):
         store.lock()
+    assert not begun.exists()
     first, second = Archive(store, "t"), Archive(store, "t")
     second.append({}, {}, {0: 99})
     with pytest.raises(BusError, match="another process is writing it"):

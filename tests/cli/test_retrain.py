@@ -92,3 +92,22 @@ def test_as_a_service_a_failed_round_is_counted_and_it_goes_on(tiny_world: TinyW
     assert running.returncode == 0, err
     assert "retrain_failed" in err
     assert aliases(registry) == {"champion": "0001"}
+
+
+def test_a_sigkill_of_the_command_takes_the_process_that_trains_with_it(
+    tiny_world: TinyWorld, registry: Path
+) -> None:
+    running = started(
+        "retrain", "-c", tiny_world.config, "--archive", tiny_world.folder / "history", "--registry", registry,
+        "--as-of", iso(LIVE_MS),
+    )  # fmt: skip
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+    try:
+        eventually(lambda: children.read_text() != "", 60, "it has a child")
+        child = Path(f"/proc/{children.read_text().split()[0]}/cmdline")
+        eventually(lambda: b"retraining" in child.read_bytes(), 10, "the child is the one that trains")
+    finally:
+        running.kill()
+        running.communicate()
+    eventually(lambda: not child.exists() or child.read_bytes() == b"", 20, "the child has ended")
+    assert aliases(registry) == {"champion": "0001"}
