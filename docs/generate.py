@@ -93,6 +93,9 @@ MEANINGS = {
     "training.leaves_max": "leaves of a tree at most",
     "training.learning_rate": "LightGBM's learning rate",
     "training.seed": "of sampling and training",
+    "training.features": "`stable`: leave out what has a share of the gain in a minority of five parts of the window",
+    "training.tune_trials": "candidates of a search for LightGBM's parameters, judged on later transactions; 0: none",
+    "training.tune_minutes": "minutes after which such a search ends with the best so far",
     "training.leak_auc_max": "AUC of one feature alone above which it is refused as a leak; 1 turns that off",
     "training.negatives_max": "legitimate transactions before validation at most; of more, 1/2, 1/4 ... of them",
     "evaluation.segments": "fields (each of their values), and filters as outcomes have them, whose figures are also "

@@ -211,6 +211,9 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     seed: int
     negatives_max: Count
     leak_auc_max: Annotated[float, Meta(ge=0.5, le=1)]
+    features: Literal["all", "stable"]
+    tune_trials: Annotated[int, Meta(ge=0, le=10_000)]
+    tune_minutes: Annotated[float, Meta(gt=0)]
 
 
 class EvaluationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -114,6 +114,10 @@ def train(
     promote: Annotated[
         bool, typer.Option("--promote", help="Make it the champion; the first model always is.")
     ] = False,
+    tune: Annotated[
+        int | None,
+        typer.Option(min=0, help="Try so many parameters (needs optuna); default: [training] tune_trials."),
+    ] = None,
     registry: RegistryFolder = None,
     sign_key: Annotated[
         Path | None, typer.Option("--sign-key", help="Sign it with the private key in this file.")
@@ -125,7 +129,9 @@ def train(
     from fraudstream.registry.signing import read_private_key
     from fraudstream.training.run import train_from_files
 
-    settings = settings_from(config, model__registry=None if registry is None else str(registry))
+    settings = settings_from(
+        config, model__registry=None if registry is None else str(registry), training__tune_trials=tune
+    )
     if promote and sign_key is None and settings.model.require_signature:
         raise ConfigError("--promote: needs --sign-key, since model.require_signature is on")
     key = None if sign_key is None else read_private_key(sign_key)

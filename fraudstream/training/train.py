@@ -32,6 +32,8 @@ from fraudstream.training.calibrate import calibrated
 from fraudstream.training.dataset import Dataset
 from fraudstream.training.leaks import check_leaks
 from fraudstream.training.replay import Advance
+from fraudstream.training.select import columns, stable
+from fraudstream.training.tune import tune
 
 DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
@@ -88,12 +90,19 @@ def train(
     for name, part in (("training", training), ("validation", validation)):
         _check(name, part, windows)
     check_leaks(training.X, training.fraud, catalog, settings.leak_auc_max)
+    if settings.features == "stable":
+        whole, catalog = catalog, stable(training, catalog, _parameters(settings, catalog), advance)
+        data, training, validation = (columns(part, whole, catalog) for part in (data, training, validation))
     everything = data.between(windows.train, windows.end)
-    first = _fit((training, validation), catalog, settings, advance)
-    raw: Float64 = first.predict(validation.X, raw_score=True)
     earlier = data.between(windows.train, windows.validate)
+    parameters, tuned = _parameters(settings, catalog), None
+    if settings.tune_trials:
+        tuned = tune(earlier, parameters, settings, advance)
+        parameters |= tuned.parameters
+    first = _fit((training, validation), parameters, catalog, settings.trees_max, advance)
+    raw: Float64 = first.predict(validation.X, raw_score=True)
     sampled = _joined(earlier, _sampled(validation, data.share, settings))
-    booster = _refit(sampled, catalog, settings, first.best_iteration, advance)
+    booster = _refit(sampled, parameters, catalog, first.best_iteration, advance)
     parts = ModelParts(
         version=version,
         booster_text=booster.model_to_string(),
@@ -123,8 +132,9 @@ def train(
         "rejected_rows": data.rejected,
         "trees": booster.num_trees(),
         "thresholds": _thresholds(parts.points, raw[~validation.fraud]),
-        "parameters": _parameters(settings, catalog),
-    }
+        "parameters": parameters,
+        "features": len(catalog),
+    } | ({} if tuned is None else {"tuning": tuned.about})
     report = _report(booster, parts, metrics, about)
     served = reference_of(_as_served(_warm(training, catalog), settings.seed), catalog.names)
     served |= reference_of(raw[:, None], [SCORE])
@@ -198,7 +208,11 @@ def _parameters(settings: TrainingSettings, catalog: Catalog) -> dict[str, Any]:
 
 
 def _fit(
-    windows: tuple[Dataset, Dataset], catalog: Catalog, settings: TrainingSettings, advance: Advance
+    windows: tuple[Dataset, Dataset],
+    parameters: dict[str, Any],
+    catalog: Catalog,
+    trees_max: int,
+    advance: Advance,
 ) -> Any:
     training, validation = windows
     learn = _rows(training, catalog)
@@ -206,17 +220,17 @@ def _fit(
     stop = lgb.early_stopping(STOP_AFTER_ROUNDS, verbose=False)
 
     return lgb.train(
-        _parameters(settings, catalog),
+        parameters,
         learn,
-        settings.trees_max,
+        trees_max,
         valid_sets=[judge],
-        callbacks=[_counted("training trees", settings.trees_max, advance), stop],
+        callbacks=[_counted("training trees", trees_max, advance), stop],
     )
 
 
-def _refit(data: Dataset, catalog: Catalog, settings: TrainingSettings, trees: int, advance: Advance) -> Any:
+def _refit(data: Dataset, parameters: dict[str, Any], catalog: Catalog, trees: int, advance: Advance) -> Any:
     counted = _counted("training on all of it", trees, advance)
-    return lgb.train(_parameters(settings, catalog), _rows(data, catalog), trees, callbacks=[counted])
+    return lgb.train(parameters, _rows(data, catalog), trees, callbacks=[counted])
 
 
 def _rows(data: Dataset, catalog: Catalog) -> lgb.Dataset:

@@ -25,7 +25,8 @@ from fraudstream.scoring.drift import Drift, read_reference
 from fraudstream.sections import Settings
 from fraudstream.simulate import DAY_MS
 from fraudstream.training.dataset import Dataset, Sampling, dataset_as_of
-from fraudstream.training.run import train_from_files
+from fraudstream.training.replay import ReplayPlan
+from fraudstream.training.run import replay_files, train_from_files
 from fraudstream.training.train import Windows
 from tests.worlds import DAYS, LIVE_MS, START_MS, TinyWorld, ignore, write_rows, write_table
 
@@ -429,3 +430,22 @@ def test_the_drift_reference_has_as_many_frauds_as_a_worker_sees(
     drift.count(dataset_of(tiny_world, window, read_labels(tiny_world.labels, {}).as_of(LIVE_MS)).X)
     shifts = {name: shift.psi or 0.0 for name, shift in drift.shifts().items()}
     assert max(shifts.values()) < 0.1, shifts
+
+
+def test_a_searched_model_of_stable_features_is_served_like_any_other(
+    tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    bundle = train_on(
+        tiny_world, tmp_path, training__features="stable", training__tune_trials=2, training__trees_max=40
+    )
+    about = described(bundle)["training"]
+    catalog = build_catalog(tiny_world.settings.features, tiny_world.settings.event)
+    names = [feature["name"] for feature in described(bundle)["features"]]
+    assert names == [name for name in catalog.names if name in names]
+    assert 0 < about["features"] == len(names) < len(catalog)
+    assert about["tuning"]["trials"] == 2
+    assert all(about["parameters"][name] == value for name, value in about["tuning"]["parameters"].items())
+    assert verify_bundle(bundle, Trust()).problems == []
+    plan = ReplayPlan(tiny_world.transactions, tmp_path / "scored.parquet", tiny_world.labels)
+    replay_files(tiny_world.settings_with(model__version=str(bundle)), plan, ignore)
+    assert len(set(pq.read_table(plan.output)["score"].to_pylist())) > 10
