@@ -12,6 +12,7 @@ from fraudstream.cli.options import (
     Config,
     JudgedAt,
     Labels,
+    check_folder,
     optional_instant,
     out,
     print_json,
@@ -71,8 +72,7 @@ def evaluate(
         raise ConfigError("evaluate: give either --transactions or --scored")
     if scored is not None and (against or segment or model != "champion"):
         raise ConfigError("--scored: --model, --against and --segment need --transactions instead")
-    if report is not None and not report.parent.is_dir():
-        raise ConfigError(f"--report = {report}: the folder {report.parent} does not exist")
+    check_folder(report, "--report")
     request = Request(
         labels=labels,
         transactions=transactions,

@@ -63,6 +63,12 @@ def optional_instant(text: str | None, flag: str) -> int | None:
     return None if text is None else instant(text, flag)
 
 
+def check_folder(path: Path | None, flag: str) -> None:
+    """Check that a file can be written where a flag says. Raises ConfigError."""
+    if path is not None and not path.parent.is_dir():
+        raise ConfigError(f"{flag} = {path}: the folder {path.parent} does not exist")
+
+
 def period_ms(text: str, flag: str) -> int:
     """Read how often something is done again, in milliseconds.
 

@@ -12,6 +12,7 @@ from fraudstream.cli.options import (
     AsJson,
     Config,
     Labels,
+    check_folder,
     optional_instant,
     out,
     print_json,
@@ -29,17 +30,22 @@ def quality(
     scored: Annotated[Path, typer.Option(help="What `fraudstream replay` wrote.")],
     labels: Labels,
     as_of: AsIfNow = None,
+    report: Annotated[Path | None, typer.Option(help="Also write one HTML file with charts.")] = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Track the false-positive rate by day: counted where labels are in, estimated where they are to come."""
     from fraudstream.console.quality import print_quality
+    from fraudstream.console.quality_report import quality_report_of
     from fraudstream.training.tracked import quality_of_files
 
     settings = settings_from(config)
     as_of_ms = optional_instant(as_of, "--as-of")
+    check_folder(report, "--report")
     with progress() as advance:
         found = quality_of_files(settings, scored, labels, as_of_ms, advance)
+    if report is not None:
+        report.write_text(quality_report_of(found), "utf-8")
     if as_json:
         print_json(found)
     else:

@@ -20,7 +20,9 @@ def print_quality(found: dict[str, Any], console: Console) -> None:
         console.print(f"\nmodel {model}", style="bold")
         for name in ("mature", "provisional"):
             if figures := of_model[name]:
-                console.print(f"  {name}: {_sentence(figures)}", soft_wrap=True)
+                console.print(f"  {name}: {sentence(figures)}", soft_wrap=True)
+        if of_model["segments"]:
+            console.print(_segments(of_model["segments"]))
         console.print(_days(of_model["days"]))
     console.print(
         "~ provisional: an estimate of what the count will be once all reports are in, with a 95 % interval for it; "
@@ -30,7 +32,8 @@ def print_quality(found: dict[str, Any], console: Console) -> None:
     )
 
 
-def _sentence(figures: dict[str, Any]) -> str:
+def sentence(figures: dict[str, Any]) -> str:
+    """Say what became of some transactions."""
     rates = {
         "FPR": _share(figures["fpr"]),
         "precision": _share(figures["precision"], 1),
@@ -42,6 +45,31 @@ def _sentence(figures: dict[str, Any]) -> str:
         f"reported ({figures['frauds_expected']:,.0f} expected); labels for {figures['coverage']:.1%}; "
         + ", ".join(f"{name} {share}" for name, share in rates.items())
     )
+
+
+def _segments(segments: dict[str, Any]) -> Table:
+    table = Table(box=None)
+    table.add_column("segment")
+    for name in ("", "transactions", "alerts", "frauds", "expected", "FPR", "precision", "recall"):
+        table.add_column(name, justify="right")
+    for segment, parts in segments.items():
+        for name in ("mature", "provisional"):
+            if figures := parts[name]:
+                table.add_row(segment or "-", name, *segment_cells(figures))
+    return table
+
+
+def segment_cells(figures: dict[str, Any]) -> list[str]:
+    """Return the cells of a row: how many of each kind, and the rates."""
+    return [
+        f"{figures['transactions']:,}",
+        f"{figures['alerts']:,}",
+        f"{figures['frauds']:,}",
+        f"{figures['frauds_expected']:,.1f}",
+        _share(figures["fpr"]),
+        _share(figures["precision"], 1),
+        _share(figures["recall"], 1),
+    ]
 
 
 def _days(days: list[dict[str, Any]]) -> Table:

@@ -28,8 +28,6 @@ def report_of(found: dict[str, Any]) -> str:
     """Return the page for what `evaluate_files` found."""
     title = "Evaluation of " + ", ".join(found["cards"] or [found["compared_with"]])
     parts = [
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(title)}</title>",
-        f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1>",
         *_about(found),
         *_figures(found),
         *_curves(found),
@@ -38,9 +36,17 @@ def report_of(found: dict[str, Any]) -> str:
         *_parts(found),
         *_drift(found),
         *(part for card in found["cards"].values() for part in _card(card)),
-        "</body></html>",
     ]
-    return "\n".join(parts) + "\n"
+    return page(title, parts)
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """Return a page with its style."""
+    head = (
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(title)}</title>"
+        f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1>"
+    )
+    return "\n".join([head, *parts, "</body></html>"]) + "\n"
 
 
 def _about(found: dict[str, Any]) -> Iterable[str]:
@@ -56,7 +62,7 @@ def _about(found: dict[str, Any]) -> Iterable[str]:
             f'<p class="warn">{escape(name)} was made with some of these transactions: its figures flatter it.</p>'
         )
     coverage = counts["labelled"] / counts["mature"]
-    yield "<h2>Data</h2>" + _table(
+    yield "<h2>Data</h2>" + table_of(
         ["", "rows"],
         [
             *([name.replace("_", " "), f"{counts[name]:,}"] for name in counts if name != "newest_ms"),
@@ -74,15 +80,15 @@ def _figures(found: dict[str, Any]) -> Iterable[str]:
     cards = [model["card_precision"] for model in models.values()]
     rows.append([f"card precision@{cards[0]['k']}", *(spelled(card) for card in cards)])
     rows.append(["its ceiling", *(f"{card['ceiling']:.3f}" for card in cards)])
-    yield "<h2>Figures</h2>" + _table(["", *models], rows)
+    yield "<h2>Figures</h2>" + table_of(["", *models], rows)
     for name, each in found["differences"].items():
-        yield f"<h3>{escape(name)}: more than {escape(found['compared_with'])}</h3>" + _table(
+        yield f"<h3>{escape(name)}: more than {escape(found['compared_with'])}</h3>" + table_of(
             ["figure", "difference"], [[short(figure), spelled(value)] for figure, value in each.items()]
         )
     acted = {name: model["outcomes"] for name, model in models.items() if "outcomes" in model}
     if acted:
         keys = next(iter(acted.values()))
-        yield "<h2>What the outcomes did</h2>" + _table(
+        yield "<h2>What the outcomes did</h2>" + table_of(
             ["", *acted],
             [[key.replace("_", " "), *(_number(told[key]) for told in acted.values())] for key in keys],
         )
@@ -102,7 +108,7 @@ def _curves(found: dict[str, Any]) -> Iterable[str]:
 def _thresholds(found: dict[str, Any]) -> Iterable[str]:
     for name, rows in found["thresholds"].items():
         if rows:
-            yield f"<h2>Thresholds of {escape(name)}</h2>" + _table(
+            yield f"<h2>Thresholds of {escape(name)}</h2>" + table_of(
                 [key.replace("_", " ") for key in rows[0]],
                 [[_number(v) for v in row.values()] for row in rows],
             )
@@ -119,7 +125,7 @@ def _calibration(found: dict[str, Any]) -> Iterable[str]:
     yield chart(lines, share_axis("probability"), share_axis("share of fraud"), diagonal=True)
     yield "</div><div>"
     names = ("expected_frauds", "frauds", "brier", "brier_constant", "ece")
-    yield _table(
+    yield table_of(
         ["", *fits],
         [[name.replace("_", " "), *(_number(fit[name]) for fit in fits.values())] for name in names],
     )
@@ -144,13 +150,13 @@ def _parts(found: dict[str, Any]) -> Iterable[str]:
                 for name, part in parts
             ]
             heads = [f"{figure} {m}" for figure in ("average precision", "recall at 1 % FPR") for m in names]
-            yield f"<h2>{title}</h2>" + _table(["", "mature", "frauds", *heads], rows)
+            yield f"<h2>{title}</h2>" + table_of(["", "mature", "frauds", *heads], rows)
 
 
 def _drift(found: dict[str, Any]) -> Iterable[str]:
     for name, shifts in found["drift"].items():
         gains = {each["feature"]: each["share"] for each in found["cards"][name]["top_features"]}
-        yield f"<h2>Drift since the training of {escape(name)}</h2>" + _table(
+        yield f"<h2>Drift since the training of {escape(name)}</h2>" + table_of(
             ["feature", "PSI", "KS", "missing in training", "missing now", "share of the model's gain"],
             [
                 [
@@ -179,16 +185,17 @@ def _card(card: dict[str, Any]) -> Iterable[str]:
     for name in ("rows", "frauds", "validation", "parameters"):
         values = ", ".join(f"{key} {_number(value)}" for key, value in (card[name] or {}).items())
         rows.append([name, values])
-    yield _table(["", ""], rows)
+    yield table_of(["", ""], rows)
     yield f"<h3>Intended use</h3><p>{escape(card['intended_use'])}</p><h3>Limits</h3><ul>"
     yield "".join(f"<li>{escape(limit)}</li>" for limit in card["limits"]) + "</ul><h3>Top features</h3>"
-    yield _table(
+    yield table_of(
         ["feature", "share of gain"],
         [[each["feature"], f"{each['share']:.1%}"] for each in card["top_features"]],
     )
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table_of(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of texts."""
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -31,6 +31,7 @@ from fraudstream.sections import BEFORE_ALL_MS
 Advance = Callable[[str, int, int | None], None]  # what, how many more, of how many
 EXAMPLES_MAX = 100
 ENTITY_COLUMN = "entity_"
+SEGMENT_COLUMN = "segment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ class ReplayPlan:
         end_ms: transactions from here on are not there; None: all are.
         with_features: also write the catalogue's columns.
         challenger: version, alias or folder of a model; also write what it would decide. Empty: none.
+        segment: field whose value is written as `segment`; empty: none.
     """
 
     transactions: Path
@@ -133,6 +135,7 @@ class ReplayPlan:
     end_ms: int | None = None
     with_features: bool = False
     challenger: str = ""
+    segment: str = ""
 
 
 def replay_to_parquet(
@@ -154,13 +157,14 @@ def replay_to_parquet(
     examples: list[RejectedRow] = []
     start_ms = BEFORE_ALL_MS if plan.from_ms is None else plan.from_ms
     decided_from_ms = start_ms - pipeline.engine.settings.repeat_horizon_ms  # what may be repeated later
-    schema = _schema(pipeline, plan.with_features, challenger is not None)
+    schema = _schema(pipeline, plan, challenger is not None)
     temporary = plan.output.with_name(f".{plan.output.name}.part")
 
     def wanted(batch: TransactionBatch) -> bool:
         return bool((batch.time_ms >= decided_from_ms).any())
 
-    files = LogFiles(plan.transactions, labels, frozenset(pipeline.policy.fields_used), plan.end_ms)
+    fields = frozenset(pipeline.policy.fields_used | {plan.segment} - {""})
+    files = LogFiles(plan.transactions, labels, fields, plan.end_ms)
     with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for seen in observe_files(files, pipeline.engine, wanted, advance):
             counts.rejected += len(seen.rejected)
@@ -170,6 +174,8 @@ def replay_to_parquet(
             scored = _decided(seen, pipeline)
             rows = np.flatnonzero(scored.batch.time_ms >= start_ms)
             said = _said(challenger, scored, pipeline) if challenger is not None else []
+            if plan.segment:
+                said.insert(0, pa.array(scored.batch.texts[plan.segment], pa.string()))
             writer.write_table(_table(scored, said, rows, pipeline, schema))
             counts.transactions += len(rows)
             counts.repeated += int(_repeated(scored)[rows].sum())
@@ -229,7 +235,7 @@ def _said(challenger: Model, scored: Scored, pipeline: Pipeline) -> list[pa.Arra
     return [pa.array(column, mask=recalled) for column in (said.probability, said.points, outcomes, said.raw)]
 
 
-def _schema(pipeline: Pipeline, with_features: bool, challenged: bool) -> pa.Schema:
+def _schema(pipeline: Pipeline, plan: ReplayPlan, challenged: bool) -> pa.Schema:
     columns = [
         ("transaction_id", pa.string()),
         ("event_time_ms", pa.int64()),
@@ -243,6 +249,8 @@ def _schema(pipeline: Pipeline, with_features: bool, challenged: bool) -> pa.Sch
         ("amount_major", pa.float64()),
         *((name, pa.string()) for name in entity_columns(pipeline.policy.event)),
     ]
+    if plan.segment:
+        columns.append((SEGMENT_COLUMN, pa.string()))
     if challenged:
         columns += [
             ("challenger_score", pa.float64()),
@@ -250,7 +258,7 @@ def _schema(pipeline: Pipeline, with_features: bool, challenged: bool) -> pa.Sch
             ("challenger_outcome", pa.string()),
             ("challenger_raw_score", pa.float64()),
         ]
-    if with_features:
+    if plan.with_features:
         taken = {name for name, _ in columns}
         names = pipeline.engine.catalog.names
         columns += [(f"feature_{name}" if name in taken else name, pa.float64()) for name in names]

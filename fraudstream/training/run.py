@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def replay_files(settings: Settings, plan: ReplayPlan, advance: Advance) -> dict
         new_engine(settings, catalog), Model(registry.find(settings.model.version), catalog), policy
     )
     challenger = Model(registry.find(plan.challenger), catalog) if plan.challenger else None
+    plan = dataclasses.replace(plan, segment=settings.quality.segment)
     counts, examples = replay_to_parquet(plan, labels, pipeline, advance, challenger)
     return {
         "path": str(plan.output),

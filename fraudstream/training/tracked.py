@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from fraudstream.bus.files import columns_of, read_table
@@ -16,7 +17,7 @@ from fraudstream.event import EventType
 from fraudstream.ledger import Labels, newest_mature_ms, read_labels
 from fraudstream.scoring.tracking import NEVER_MS, Tracked, Tracker
 from fraudstream.sections import Settings
-from fraudstream.training.replay import Advance, entity_columns, known_of_scored
+from fraudstream.training.replay import SEGMENT_COLUMN, Advance, entity_columns, known_of_scored
 from fraudstream.training.segments import codes_of
 
 ANY_MODEL = "all"  # of files that do not say which model decided
@@ -29,7 +30,8 @@ def quality_of_files(
 
     Args:
         scored: what `fraudstream replay` wrote, or other files with its columns `transaction_id`,
-            `event_time_ms` and `outcome`; with a column `model` each model is tracked by itself.
+            `event_time_ms` and `outcome`; with a column `model` each model is tracked by itself, with `segment`
+            also each segment.
         as_of_ms: nothing known later is used; None: now.
 
     Raises:
@@ -50,11 +52,16 @@ def quality_of_files(
     model = np.array(
         table["model"].to_pylist() if "model" in table.column_names else [ANY_MODEL] * len(tracked)
     )
+    segment = None
+    if SEGMENT_COLUMN in table.column_names:
+        segment = np.array([value or "" for value in table[SEGMENT_COLUMN].to_pylist()])
     names = np.unique(model).tolist()
     maturity_ms = settings.labels.maturity_ms
     found = {}
     for name in names:
-        found[name] = _of_model(tracked.take(model == name), as_of_ms, maturity_ms)
+        rows = model == name
+        its_segments = None if segment is None else segment[rows]
+        found[name] = _of_model(tracked.take(rows), its_segments, as_of_ms, maturity_ms)
         advance("tracking models", 1, len(names))
     return {
         "as_of": iso(as_of_ms),
@@ -88,7 +95,7 @@ def _decisions(settings: Settings, scored: Path, as_of_ms: int) -> pa.Table:
     """Return the first decisions of the transactions up to an instant."""
     present = columns_of(scored)
     columns = {"transaction_id": pa.large_string(), "event_time_ms": pa.int64(), "outcome": pa.string()}
-    optional = {"model": pa.string(), "repeated": pa.bool_()}
+    optional = {"model": pa.string(), SEGMENT_COLUMN: pa.string(), "repeated": pa.bool_()}
     optional |= dict.fromkeys(entity_columns(settings.event), pa.large_string())
     table = read_table(scored, columns | {name: kind for name, kind in optional.items() if name in present})
     for name in columns:
@@ -104,14 +111,21 @@ def _decisions(settings: Settings, scored: Path, as_of_ms: int) -> pa.Table:
     return table.filter(pa.array(rows))
 
 
-def _of_model(tracked: Tracked, as_of_ms: int, maturity_ms: int) -> dict[str, Any]:
+def _of_model(
+    tracked: Tracked, segment: npt.NDArray[np.str_] | None, as_of_ms: int, maturity_ms: int
+) -> dict[str, Any]:
     tracker = Tracker(tracked, as_of_ms, maturity_ms)
     mature = as_of_ms - tracked.time_ms >= maturity_ms
-    parts = {"mature": mature, "provisional": ~mature}
-    return {
-        **{
+
+    def parts(within: npt.NDArray[np.bool_]) -> dict[str, Any]:
+        return {
             name: asdict(tracker.figures(tracked.take(rows))) if rows.any() else None
-            for name, rows in parts.items()
-        },
+            for name, rows in {"mature": mature & within, "provisional": ~mature & within}.items()
+        }
+
+    named = [] if segment is None else np.unique(segment).tolist()
+    return {
+        **parts(np.ones(len(tracked), np.bool_)),
+        "segments": {name: parts(segment == name) for name in named},
         "days": [{"day": iso(day.begins_ms)[:10], **asdict(day.figures)} for day in tracker.days(tracked)],
     }

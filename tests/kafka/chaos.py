@@ -36,6 +36,8 @@ WORKERS_MAX = 3
 SESSION_S = 2.0  # of the deployment's settings
 SETTLES_WITHIN_S = 180.0
 FAULTS = ("kill", "freeze", "fence", "join", "leave", "broker_restart", "broker_kill")
+# For the worker that is compared with, all of the log is a backlog.
+UNDEGRADED = "\n[degradation]\nexplanations_lag = 0\nshadow_lag = 0\nbatches_lag = 0\n"
 CARDS_ONLY = """
 [[features]]
 entity = "event"
@@ -283,7 +285,7 @@ def play(
     lines = f'delivery = "{delivery}"\nbatch_rows_max = 64\ncommit_interval_ms = 100'
     with deployed(broker, world, folder, partitions=PARTITIONS, worker=lines) as deployment:
         with deployment.config.open("a", encoding="utf-8") as config:
-            config.write(f'\n[snapshots]\nfolder = "{folder / "snapshots"}"\ninterval = "2s"\n')
+            config.write(f'\n[snapshots]\nfolder = "{folder / "snapshots"}"\ninterval = "2s"\n{UNDEGRADED}')
         deployment.reload()
         chaos = Chaos(deployment, own_broker, chance)
         chaos.join()

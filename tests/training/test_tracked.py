@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from fraudstream.console.quality_report import quality_report_of
 from fraudstream.errors import ConfigError
 from fraudstream.ledger import read_labels
 from fraudstream.scoring.tracking import DAY_MS, NEVER_MS
@@ -76,3 +78,23 @@ def test_the_command_tells_days_and_totals(tiny_world: TinyWorld, scored: Path) 
     told = fraudstream(*arguments, "--json").last_object()
     assert told["models"]["all"]["mature"]["transactions"] == len(tiny_world.rows)
     assert fraudstream(*arguments, "--as-of", "soon").code == 2
+
+
+def test_segments_add_up_to_the_whole_and_stand_in_the_page(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    settings = tiny_world.settings_with(quality__segment="channel")
+    scored = tmp_path / "scored.parquet"
+    replay_files(settings, ReplayPlan(tiny_world.live, scored, tiny_world.labels), ignore)
+    found = quality_of_files(settings, scored, tiny_world.labels, LIVE_MS + 9 * DAY_MS, ignore)
+    of_model = found["models"]["all"]
+    assert len(of_model["segments"]) > 1
+    for name in ("mature", "provisional"):
+        parts = [part[name] for part in of_model["segments"].values() if part[name]]
+        for figure in ("transactions", "alerts", "frauds", "frauds_alerted"):
+            assert sum(part[figure] for part in parts) == of_model[name][figure]
+    by_channel = Counter(row["channel"] for row in tiny_world.rows)
+    assert set(of_model["segments"]) == set(by_channel)
+    html = quality_report_of(found | {"models": {"<all>": of_model}})
+    assert "<all>" not in html
+    assert all(day["day"] in html for day in of_model["days"])
+    assert all(f"<td>{channel}</td>" in html for channel in by_channel)
+    assert html.count("<svg") == html.count("</svg>") == 2
