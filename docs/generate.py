@@ -1,10 +1,10 @@
-"""Write what the docs take from the code: commands, settings, aggregates, metrics, errors, JSON Schemas.
+"""Write what follows from the code: commands, settings, metrics, errors in the docs; JSON Schemas; dashboards.
 
     python -m docs.generate            # writes
     python -m docs.generate --check    # exit 1 where a file is not what would be written
 
-`docs/commands.md` and `schemas/` are written whole; in the other pages only what stands between
-`<!-- generated: NAME -->` and `<!-- end of NAME -->`.
+`docs/commands.md`, `schemas/` and `deploy/grafana/dashboards/` are written whole; in the other pages only what stands
+between `<!-- generated: NAME -->` and `<!-- end of NAME -->`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from typing import Any
 
 import msgspec
 import typer
+import yaml
 
+from deploy.grafana.panels import DASHBOARDS, dashboard
 from fraudstream import errors
 from fraudstream.cli import app
 from fraudstream.event import Field
@@ -31,7 +33,7 @@ from fraudstream.features.aggregates import (
     window_words,
 )
 from fraudstream.features.where import OPERATORS
-from fraudstream.metrics import WorkerMetrics
+from fraudstream.metrics import RetrainMetrics, WorkerMetrics
 from fraudstream.records import Alert, Decision, Label, transaction_struct
 from fraudstream.registry import bundle, files, probe
 from fraudstream.registry.verify import CHILD_TIMEOUT_S
@@ -208,10 +210,19 @@ def rendered() -> dict[Path, str]:
             "labelled": _labelled(),
             "operators": _operators(),
         },
-        "operations.md": {"metrics": _metrics(), "errors": _errors(), "limits": _limits()},
+        "operations.md": {
+            "metrics": _metrics(WorkerMetrics),
+            "retrain metrics": _metrics(RetrainMetrics),
+            "alarms": _alarms(),
+            "errors": _errors(),
+            "limits": _limits(),
+        },
     }
     files = {ROOT / "docs" / page: _filled(ROOT / "docs" / page, parts) for page, parts in tables.items()}
     files[ROOT / "docs" / "commands.md"] = _commands()
+    for name in DASHBOARDS:
+        path = ROOT / "deploy" / "grafana" / "dashboards" / f"{name}.json"
+        files[path] = json.dumps(dashboard(name), indent=1) + "\n"
     for name, schema in schemas().items():
         files[ROOT / "schemas" / f"{name}.schema.json"] = json.dumps(schema, indent=2) + "\n"
     return files
@@ -258,15 +269,15 @@ def settings_keys() -> list[str]:
     return [key for key in keys if key not in ("event.fields", "event.entities")]
 
 
-def metrics() -> list[tuple[str, str, str, str]]:
+def metrics(catalogue: type[WorkerMetrics | RetrainMetrics]) -> list[tuple[str, str, str, str]]:
     """Return name as it is exposed, kind, labels and meaning of every metric."""
-    source = inspect.getsource(WorkerMetrics)
+    source = inspect.getsource(catalogue)
     meanings = {name: text for text, name in re.findall(r"# (.+)\n\s+self\.(\w+) =", source)}
     found = []
-    for attribute, metric in vars(WorkerMetrics()).items():
+    for attribute, metric in vars(catalogue()).items():
         if attribute == "registry":
             continue
-        kind = type(metric).__name__.lower()
+        kind = metric._type
         name = metric._name + ("_total" if kind == "counter" else "")
         found.append((name, kind, ", ".join(metric._labelnames), meanings[attribute]))
     return found
@@ -369,11 +380,30 @@ def _points() -> str:
     )
 
 
-def _metrics() -> str:
+def _metrics(catalogue: type[WorkerMetrics | RetrainMetrics]) -> str:
     return _table(
         ("metric", "kind", "labels", "meaning"),
-        [(f"`{n}`", k, labels or "-", m) for n, k, labels, m in metrics()],
+        [(f"`{n}`", k, labels or "-", m) for n, k, labels, m in metrics(catalogue)],
     )
+
+
+def alarms() -> list[dict[str, Any]]:
+    """Return Prometheus' alarms as they are declared."""
+    declared = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alarms.yml").read_text("utf-8"))
+    return [rule for group in declared["groups"] for rule in group["rules"]]
+
+
+def _alarms() -> str:
+    rows = []
+    for alarm in alarms():
+        said = {name: _placeholders_of_prometheus(text) for name, text in alarm["annotations"].items()}
+        told = f"{alarm['labels']['severity']}, {alarm.get('for', 'at once')}"
+        rows.append((f"`{alarm['alert']}`", told, said["summary"], said["runbook"]))
+    return _table(("alarm", "severity, after", "what it says", "what it means, and what to do"), rows)
+
+
+def _placeholders_of_prometheus(text: str) -> str:
+    return re.sub(r"\{\{ \$(?:labels\.)?(\w+)[^}]*\}\}", r"*\1*", text)
 
 
 def _limits() -> str:

@@ -31,6 +31,7 @@ TIME_MIN_MS = parse_instant_ms("1990-01-01")
 TIME_MAX_MS = parse_instant_ms("2200-01-01")
 
 LABEL_BYTES_MAX = 65_536
+MISSING_FIELD = "is required and missing"
 
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -97,7 +98,7 @@ class Decoder:
         if keys is not None and None in keys and self._event.null_key == "reject":
             for row, key in enumerate(keys):
                 if key is None and row not in problems:
-                    problems[row] = RecordError("key", self._null_key_reason())
+                    problems[row] = RecordError("key", self._null_key_reason(), "key")
         kept = [row for row in range(len(rows)) if row not in problems] if problems else None
         good = rows if kept is None else [rows[row] for row in kept]
         columns: dict[str, Column] = {name: list(map(attrgetter(name), good)) for name in self._fields}
@@ -159,7 +160,8 @@ class Decoder:
             else:
                 measures[name] = read_measures(columns[name], field, bad)
             for row, reason in bad.items():
-                found.setdefault(row, RecordError(f"$.{self._event.source_of(name)}", reason))
+                kind = "missing" if reason == MISSING_FIELD else "value"
+                found.setdefault(row, RecordError(f"$.{self._event.source_of(name)}", reason, kind))
         time_ms = measures.pop(self._event.time)
         self._reject_future(time_ms, now_ms, source_row, found)
         ids = texts[self._event.id]
@@ -188,7 +190,7 @@ class Decoder:
             reason = (
                 f"is more than {self._event.future_tolerance} ahead of the clock (event.future_tolerance)"
             )
-            found.setdefault(row, RecordError(path, reason))
+            found.setdefault(row, RecordError(path, reason, "future"))
 
 
 class _LabelMessage(Label, frozen=True, kw_only=True):
@@ -219,7 +221,7 @@ def _check_label(label: _LabelMessage) -> None:
     if label.entity:
         raise RecordError("$.entity", "a label of a whole entity belongs into the files of the label ledger")
     if not label.transaction_id:
-        raise RecordError("$.transaction_id", "is required and missing")
+        raise RecordError("$.transaction_id", MISSING_FIELD, "missing")
     if not TIME_MIN_MS <= label.known_at < TIME_MAX_MS:
         raise RecordError("$.known_at", "is not between 1990 and 2200 in Unix milliseconds")
 
@@ -239,22 +241,24 @@ _MISSING_FIELD = re.compile(r"Object missing required field `(.+)`")
 
 def _decode_one(decode: Callable[[bytes], Any], value: bytes | None, limit: int) -> Any:
     if value is None:
-        raise RecordError("$", "the value is null; give a JSON object")
+        raise RecordError("$", "the value is null; give a JSON object", "json")
     if len(value) > limit:
-        raise RecordError("$", f"has {len(value)} bytes; {limit} are accepted (event.message_bytes_max)")
+        reason = f"has {len(value)} bytes; {limit} are accepted (event.message_bytes_max)"
+        raise RecordError("$", reason, "size")
     try:
         value.decode()  # also where a key that nobody reads carries the bad bytes
         return decode(value)
     except UnicodeDecodeError as error:
-        raise RecordError("$", f"is not UTF-8 (byte {error.start})") from None
+        raise RecordError("$", f"is not UTF-8 (byte {error.start})", "json") from None
     except RecursionError:
-        raise RecordError("$", "is nested too deeply") from None
+        raise RecordError("$", "is nested too deeply", "json") from None
     except msgspec.ValidationError as error:
         raise _located(str(error)) from None
     except msgspec.DecodeError as error:
         if (name := _not_a_number(value)) is not None:
-            raise RecordError(f"$.{name}", "is NaN or infinite, which JSON does not know") from None
-        raise RecordError("$", f"is not JSON: {error}") from None
+            reason = "is NaN or infinite, which JSON does not know"
+            raise RecordError(f"$.{name}", reason, "json") from None
+        raise RecordError("$", f"is not JSON: {error}", "json") from None
 
 
 def _not_a_number(value: bytes) -> str | None:
@@ -273,8 +277,8 @@ def _located(message: str) -> RecordError:
     assert match is not None
     path = match["path"] or "$"
     if missing := _MISSING_FIELD.match(match["what"]):
-        return RecordError(f"{path}.{missing[1]}", "is required and missing")
-    return RecordError(path, match["what"].replace("`", "").lower())
+        return RecordError(f"{path}.{missing[1]}", MISSING_FIELD, "missing")
+    return RecordError(path, match["what"].replace("`", "").lower(), "type")
 
 
 def read_texts(values: Column, field: Field, bad: Problems) -> list[str | None]:
@@ -296,7 +300,7 @@ def read_texts(values: Column, field: Field, bad: Problems) -> list[str | None]:
 def _read_text(value: Any, field: Field) -> str | None:
     if value is None or value == "":
         if field.required:
-            raise ValueError("is required and missing")
+            raise ValueError(MISSING_FIELD)
         return None if field.default is None else str(field.default)
     if isinstance(value, str):
         return value
@@ -318,7 +322,7 @@ def read_measures(values: Column, field: Field, bad: Problems) -> Int64:
             if chosen is not None:
                 read[row] = reader(chosen, field)
             elif field.required:
-                bad[row] = "is required and missing" if value is None else "is NaN; give a number"
+                bad[row] = MISSING_FIELD if value is None else "is NaN; give a number"
         except ValueError as error:
             bad[row] = str(error)
     return read

@@ -21,12 +21,16 @@ class RecordError(FraudstreamError):
     Args:
         path: where in the message, as a JSON path (`$.amount`).
         reason: what is wrong and which form is accepted.
+        kind: one of `kinds`, to count by.
     """
 
-    def __init__(self, path: str, reason: str) -> None:
+    kinds = ("json", "size", "key", "missing", "type", "value", "future")
+
+    def __init__(self, path: str, reason: str, kind: str = "value") -> None:
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
+        self.kind = kind
 
 
 class DeadLetterLimitError(FraudstreamError):

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
+_LATENCIES = (*_SECONDS, 600.0, 3600.0)  # what waited while no worker was there is told apart too
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 STAGES = (
@@ -15,24 +25,39 @@ STAGES = (
 SHIFTS = (-1000, -200, -100, -50, -20, -5, -1, 0, 1, 2, 6, 21, 51, 101, 201)
 
 
+class BatchHistogram(Histogram):
+    """A histogram that takes a batch at once."""
+
+    def observe_each(self, amounts: npt.NDArray[np.float64], times: npt.NDArray[np.int64]) -> None:
+        """Observe each of the amounts, [n], as many times as `times`, [n], says."""
+        places = np.searchsorted(self._upper_bounds, amounts)
+        counts = np.bincount(places, times)
+        for place in np.flatnonzero(counts).tolist():
+            self._buckets[place].inc(int(counts[place]))
+        self._sum.inc(float(amounts @ times))
+
+
 class WorkerMetrics:
-    """The metrics of one worker process, in a registry of their own."""
+    """The metrics of one worker process, in a registry of their own; with those of the process, `process_*`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         r = self.registry
+        ProcessCollector(registry=r)
         # Transactions that got a decision.
         self.transactions = Counter("fraudstream_transactions", "Transactions decided", registry=r)
         # Decisions by outcome; their sum is fraudstream_transactions_total.
         self.decisions = Counter("fraudstream_decisions", "Decisions by outcome", ["outcome"], registry=r)
-        # Decisions whose outcome alerts.
-        self.alerts = Counter("fraudstream_alerts", "Alerts sent", registry=r)
+        # Decisions whose outcome alerts, by outcome and the model that decided.
+        self.alerts = Counter("fraudstream_alerts", "Alerts sent", ["outcome", "model"], registry=r)
         # Alerts by how they were explained: treeshap or lightgbm (exact), path (no time for more), none (no reasons).
         self.alerts_explained = Counter(
             "fraudstream_alerts_explained", "Alerts by method", ["method"], registry=r
         )
-        # Messages that went to the dead letters, by the stage that refused them.
-        self.dead_letters = Counter("fraudstream_dead_letters", "Dead letters", ["stage"], registry=r)
+        # Messages that went to the dead letters, by the stage that refused them and the kind of reason.
+        self.dead_letters = Counter(
+            "fraudstream_dead_letters", "Dead letters", ["stage", "reason"], registry=r
+        )
         # Decisions flagged late, rows_capped, untracked, cold or repeated.
         self.flagged = Counter("fraudstream_flagged", "Decisions flagged", ["flag"], registry=r)
         # Labels read: learned in time, learned too late for a replay to see the same, or bad.
@@ -47,8 +72,18 @@ class WorkerMetrics:
         self.batch_seconds = Histogram(
             "fraudstream_batch_seconds", "Time a batch takes", buckets=_SECONDS, registry=r
         )
+        # From a transaction's stamp in Kafka to its decision handed to the producer; of 32 a batch, evenly spaced.
+        self.latency = BatchHistogram(
+            "fraudstream_latency_seconds", "Time to a decision", buckets=_LATENCIES, registry=r
+        )
+        # From the beginning of a commit until it is through.
+        self.commit_seconds = Histogram(
+            "fraudstream_commit_seconds", "Time a commit takes", buckets=_SECONDS, registry=r
+        )
         # Messages known to wait in the assigned partitions.
         self.lag = Gauge("fraudstream_lag_messages", "Messages waiting", registry=r)
+        # How long ago the message read last was put into its topic; 0 while none waits.
+        self.lag_seconds = Gauge("fraudstream_lag_seconds", "Age of what is read", registry=r)
         # Event time of the newest transaction taken in, Unix seconds.
         self.watermark = Gauge("fraudstream_watermark_seconds", "Newest event time", registry=r)
         # Bytes of all feature state, room for growth included.

@@ -79,6 +79,8 @@ class Checkpoints:
         self._began_s = monotonic_s()
         self._due_s = self._began_s + settings.snapshots.interval_ms / 1000
         self._path = self._folder
+        for result in ("taken", "failed"):
+            metrics.snapshots.labels(result)
 
     def empty_engine(self) -> FeatureEngine | None:
         """Return an engine that waits for a snapshot; None where there is none."""

@@ -17,6 +17,7 @@ from fraudstream.features import FeatureEngine
 from fraudstream.features.labels import known_label
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.sections import LabelSettings
+from fraudstream.stream.counts import begin_dead_letters, count_dead_letters
 from fraudstream.stream.publish import LABEL_STAGE, Publisher
 
 log = structlog.get_logger("worker")
@@ -45,6 +46,7 @@ class LabelFeed:
         self._bad = 0  # since the last complaint
         for result in ("learned", "late", "bad"):
             metrics.labels.labels(result).inc(0)
+        begin_dead_letters(metrics, LABEL_STAGE)
         source.rewind()
 
     @property
@@ -88,7 +90,7 @@ class LabelFeed:
         self._complain(messages[rejected[-1].row], len(rejected))
         sent = [bad for bad in rejected if not rebuilding and messages[bad.row].partition() in owned]
         self._publisher.dead_letters(sent, messages, LABEL_STAGE)
-        self._metrics.dead_letters.labels(LABEL_STAGE).inc(len(sent))
+        count_dead_letters(self._metrics, LABEL_STAGE, sent)
         return len(messages), bool(sent)
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fraudstream.bus.base import Positions, Source
-from fraudstream.clock import iso, monotonic_s
+from fraudstream.clock import iso, monotonic_s, now_ms
 from fraudstream.features import FeatureEngine
 from fraudstream.metrics import WorkerMetrics
 
@@ -20,9 +20,14 @@ def warmth(engine: FeatureEngine) -> dict[str, object]:
 
 
 class Progress:
-    """Updates the gauges, and measures how fast a rebuild goes."""
+    """Updates the gauges, and measures how fast a rebuild goes.
+
+    Attributes:
+        read_ms: stamp in Kafka of the message read last, Unix milliseconds; None before the first.
+    """
 
     def __init__(self, metrics: WorkerMetrics) -> None:
+        self.read_ms: int | None = None
         self._metrics = metrics
         self._looked_s = 0.0
         self._left = 0
@@ -44,6 +49,8 @@ class Progress:
         self._looked_s, self._left = now_s, left
         lag = source.lag()
         metrics.lag.set(lag)
+        read_ms = self.read_ms if lag and self.read_ms is not None else now_ms()
+        metrics.lag_seconds.set(max(0, now_ms() - read_ms) / 1000)
         metrics.watermark.set(engine.watermark_ms / 1000)
         metrics.state_bytes.set(engine.bytes_used())
         for entity, number in engine.entities().items():

@@ -25,6 +25,7 @@ from fraudstream.scoring.pipeline import FLAGS
 from fraudstream.sections import TopicSettings
 
 RUN_HEADER = "fraudstream-run"
+DECODE_STAGE = "decode"
 LABEL_STAGE = "label"
 DLQ_PREFIX = "fraudstream.dlq."
 PASSED_ON = ("traceparent", "tracestate")

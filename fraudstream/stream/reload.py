@@ -26,6 +26,9 @@ class Reloads:
         self._server = server
         self._metrics = metrics
         self._watches = watches
+        for watch in watches:
+            for result in ("loaded", "refused"):
+                metrics.model_reloads.labels(watch.role, result)
         self._tell_of(CHAMPION, server.pipeline.model)
 
     def take(self) -> None:

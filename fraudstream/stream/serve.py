@@ -12,12 +12,13 @@ import structlog
 
 from fraudstream.batch import Int64, TransactionBatch, UInt64
 from fraudstream.features import FeatureEngine, Observed
-from fraudstream.features.engine import FLAG_NAMES, FLAG_PARTIAL
+from fraudstream.features.engine import FLAG_PARTIAL
 from fraudstream.features.repeats import UNDECIDED, FirstDecisions
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.scoring import Model, Pipeline, Scored
 from fraudstream.scoring.fingerprint import fingerprints
 from fraudstream.scoring.pipeline import DecidedAgain
+from fraudstream.stream.counts import Counts
 from fraudstream.stream.drifting import Drifting
 from fraudstream.stream.explaining import AlertExplainer
 from fraudstream.stream.featurelog import FeatureLog
@@ -88,8 +89,7 @@ class Server:
         self._feature_log = feature_log
         self._metrics = metrics
         self._sequence = 0
-        metrics.model_info.labels(pipeline.model.parts.version).set(1)
-        self._decided = [metrics.decisions.labels(name) for name in pipeline.policy.names]
+        self._counts = Counts(metrics, pipeline.policy, pipeline.model.parts.version)
 
     def begin(self, pipeline: Pipeline, run: str) -> None:
         """Go on with another state."""
@@ -122,8 +122,7 @@ class Server:
         """Let another model decide from the next batch on; what was decided before stays as it was."""
         self.pipeline.model = model
         self._drifting.use(model)
-        self._metrics.model_info.clear()
-        self._metrics.model_info.labels(model.parts.version).set(1)
+        self._counts.use(model.parts.version)
         self._model = self._publisher.use(model.parts.version)
 
     def shed(self, steps: tuple[str, ...]) -> None:
@@ -204,7 +203,7 @@ class Server:
         self._publisher.alerts(scored, serving, explanations, messages)
         if self._feature_log is not None:
             self._feature_log.write(fresh, scored.X, serving.sequence, self.run)
-        self._count(scored)
+        self._counts.count(scored, messages)
         lap("produce")
 
     def _decide_again(
@@ -230,7 +229,7 @@ class Server:
                 one = slice(row, row + 1)
                 part = batch.part(row, row + 1)
                 self._feature_log.write(part, again.scored.X[one], serving.sequence + row, self.run)
-        self._count(again.scored)
+        self._counts.count(again.scored, messages)
         lap("produce")
 
     def _shadowed(self, scored: Scored) -> Said:
@@ -251,15 +250,3 @@ class Server:
         serving = Serving(hashes, self._sequence, model, said, self._steps or msgspec.UNSET)
         self._sequence += len(hashes)
         return serving
-
-    def _count(self, scored: Scored) -> None:
-        metrics = self._metrics
-        metrics.transactions.inc(len(scored.batch))
-        for number, decided in zip(np.bincount(scored.decided).tolist(), self._decided, strict=False):
-            if number:
-                decided.inc(number)
-        metrics.alerts.inc(int(scored.alerting.sum()))
-        if scored.flag_bits.any():
-            for bit, name in FLAG_NAMES.items():
-                if number := int(np.count_nonzero(scored.flag_bits & bit)):
-                    metrics.flagged.labels(name).inc(number)

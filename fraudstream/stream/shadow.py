@@ -5,20 +5,16 @@ from __future__ import annotations
 from itertools import repeat
 
 import msgspec
-import numpy as np
 import structlog
 
 from fraudstream.features import Observed
-from fraudstream.metrics import SHIFTS, WorkerMetrics
+from fraudstream.metrics import WorkerMetrics
 from fraudstream.records import Challenger
 from fraudstream.scoring import Model, Pipeline, Scored
+from fraudstream.stream.counts import BothCounts
 
 log = structlog.get_logger("worker")
 
-_SHIFT_NAMES = [
-    str(low) if low == next_low - 1 else f"{low}..{next_low - 1}"
-    for low, next_low in zip(SHIFTS, (*SHIFTS[1:], 1001), strict=True)
-]
 Said = list[Challenger | msgspec.UnsetType]
 NOTHING: Said = [msgspec.UNSET]
 
@@ -33,6 +29,7 @@ class Shadow:
     def __init__(self, metrics: WorkerMetrics) -> None:
         self.model: Model | None = None
         self._metrics = metrics
+        self._counts: BothCounts | None = None  # a worker without a challenger tells nothing of one
 
     def use(self, model: Model | None) -> None:
         """Score with another challenger from the next batch on, or with none."""
@@ -58,7 +55,9 @@ class Shadow:
             log.exception("challenger_dropped", model=model.parts.version, reason=repr(error))
             return NOTHING * rows
         names = pipeline.policy.names
-        self._compare(scored, said, names)
+        if self._counts is None:
+            self._counts = BothCounts(self._metrics, names)
+        self._counts.count(scored, said)
         return list(
             map(
                 Challenger,
@@ -68,15 +67,3 @@ class Shadow:
                 repeat(model.parts.version),
             )
         )
-
-    def _compare(self, champion: Scored, challenger: Scored, names: list[str]) -> None:
-        metrics, kinds = self._metrics, len(names)
-        pairs = np.bincount(champion.decided * kinds + challenger.decided)
-        for pair in np.flatnonzero(pairs).tolist():
-            metrics.agreement.labels(names[pair // kinds], names[pair % kinds]).inc(int(pairs[pair]))
-        shifts = np.searchsorted(SHIFTS, challenger.points - champion.points, side="right") - 1
-        counts = np.bincount(shifts)
-        for place in np.flatnonzero(counts).tolist():
-            metrics.challenger_shift.labels(_SHIFT_NAMES[place]).inc(int(counts[place]))
-        metrics.shadow_points.labels("champion").inc(int(champion.points.sum()))
-        metrics.shadow_points.labels("challenger").inc(int(challenger.points.sum()))

@@ -88,7 +88,7 @@ class Tracking:
         """Tell it once in a while, in a thread: estimating takes a tenth of a second."""
         if engine.cohorts is None or (self._thread is not None and self._thread.is_alive()):
             return
-        if self._seldom.now() and (cells := engine.cohorts.cells()):
+        if engine.watermark_ms and self._seldom.now() and (cells := engine.cohorts.cells()):
             now = (cells, engine.watermark_ms)
             self._thread = threading.Thread(target=self._try_to_tell, args=now, name="tracking", daemon=True)
             self._thread.start()

@@ -28,6 +28,7 @@ from fraudstream.scoring.explain import Explainer
 from fraudstream.sections import Settings
 from fraudstream.stream.align import Aligner
 from fraudstream.stream.checkpoints import Checkpoints, Stamp
+from fraudstream.stream.counts import begin_dead_letters, count_dead_letters
 from fraudstream.stream.drifting import Drifting
 from fraudstream.stream.explaining import AlertExplainer
 from fraudstream.stream.featurelog import FeatureLog
@@ -36,7 +37,7 @@ from fraudstream.stream.ladder import Ladder
 from fraudstream.stream.limit import DeadLetterLimit
 from fraudstream.stream.models import ModelWatch
 from fraudstream.stream.progress import Progress, warmth
-from fraudstream.stream.publish import Publisher
+from fraudstream.stream.publish import DECODE_STAGE, Publisher
 from fraudstream.stream.reload import Reloads
 from fraudstream.stream.runs import new_run
 from fraudstream.stream.serve import Server
@@ -131,7 +132,7 @@ class Worker:
             settings.worker.explain_budget_ms,
             metrics,
         )
-        metrics.dead_letters.labels("decode")
+        begin_dead_letters(metrics, DECODE_STAGE)
         self._ladder = Ladder(settings.degradation, metrics)
         self._drifting = Drifting(pipeline.model, metrics, settings.quality.drift_max)
         self._server = Server(
@@ -281,6 +282,7 @@ class Worker:
             raise
         if made_last:
             self._committing = None
+            self._metrics.commit_seconds.observe(monotonic_s() - self._commit_began_s)
         return made_last
 
     def commit_all(self, within_s: float) -> bool:
@@ -450,6 +452,8 @@ class Worker:
         offsets = [message.offset() for message in messages]
         for partition, offset in dict(zip(partitions, offsets, strict=True)).items():  # the last of each
             self._read[partition] = offset + 1
+        if messages:
+            self._progress.read_ms = messages[-1].timestamp()[1]
         rebuilding = not self.ready
         batch, rejected = self._decoder.decode_messages(
             [message.value() for message in messages],
@@ -462,8 +466,8 @@ class Worker:
         emit_from = self._ends.source.emit_from
         rejected = [bad for bad in rejected if offsets[bad.row] >= emit_from.get(partitions[bad.row], 0)]
         if rejected:
-            self._publisher.dead_letters(rejected, messages, "decode")
-            self._metrics.dead_letters.labels("decode").inc(len(rejected))
+            self._publisher.dead_letters(rejected, messages, DECODE_STAGE)
+            count_dead_letters(self._metrics, DECODE_STAGE, rejected)
         ready, its_messages = self._aligner.add(batch, messages, behind)
         self._serve(ready, its_messages, timer)
         self._done = self._read | self._aligner.first_held()

@@ -228,11 +228,19 @@ def test_the_pages_say_that_the_worker_lives_serves_and_what_it_did(played: Play
     metrics = played.worker.metrics()
     outcomes = Counter(json.loads(m.value())["outcome"] for m in played.decisions)
     assert metrics["fraudstream_transactions_total"] == GOOD + 3
-    assert metrics['fraudstream_dead_letters_total{stage="decode"}'] == len(BAD) + 1
-    assert metrics["fraudstream_alerts_total"] == len(played.alerts)
+    assert total(metrics, "fraudstream_dead_letters_total") == len(BAD) + 1
+    assert metrics['fraudstream_dead_letters_total{reason="key",stage="decode"}'] == 1
+    assert total(metrics, "fraudstream_alerts_total") == len(played.alerts)
+    assert metrics["fraudstream_latency_seconds_count"] == GOOD + 3
+    assert metrics["fraudstream_commit_seconds_count"] >= 1
+    assert metrics["fraudstream_lag_seconds"] == 0
     for outcome, number in outcomes.items():
         assert metrics[f'fraudstream_decisions_total{{outcome="{outcome}"}}'] == number
     assert metrics["fraudstream_ready"] == 1
+
+
+def total(metrics: dict[str, float], name: str) -> float:
+    return sum(value for labelled, value in metrics.items() if labelled.startswith(f"{name}{{"))
 
 
 def test_the_offsets_of_all_that_was_read_are_committed(played: Played) -> None:

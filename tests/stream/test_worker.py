@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -396,8 +397,12 @@ def test_the_metrics_count_what_was_sent(tiny_world: TinyWorld) -> None:
         counted = metric(run, "fraudstream_decisions_total", outcome=outcome)
         assert counted == outcomes.count(outcome)
     assert metric(run, "fraudstream_transactions_total") == 799
-    assert metric(run, "fraudstream_dead_letters_total", stage="decode") == 1
-    assert metric(run, "fraudstream_alerts_total") == len(run.sent("alerts"))
+    assert metric(run, "fraudstream_dead_letters_total", stage="decode", reason="json") == 1
+    alerted = Counter(alert.outcome for alert in run.alerts())
+    for outcome in ("review", "decline"):
+        counted = metric(run, "fraudstream_alerts_total", outcome=outcome, model="card_payment/0001")
+        assert counted == alerted[outcome]
+    assert metric(run, "fraudstream_latency_seconds_count") == 799
     assert metric(run, "fraudstream_batch_rows_sum") == 800
     assert metric(run, "fraudstream_model_info", model="card_payment/0001") == 1
 
