@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JOBS ?= 2
 
-.PHONY: help setup demo test test-slow mutations chaos lint fmt bench ci lock up clean
+.PHONY: help setup demo test test-slow mutations fuzz chaos lint fmt bench ci lock up clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,11 @@ test-slow: $(STAMP)  ## The property tests in their long run
 
 mutations: $(STAMP)  ## Damage every file of a model in hundreds of ways beside a serving worker
 	$(BIN)/python -m benchmarks.mutations --json
+
+fuzz: $(STAMP)  ## Bytes that nobody meant, guided by coverage: ten minutes for each parser
+	$(BIN)/python -m pip install --quiet atheris==3.0.0
+	for target in decode config where bundle snapshot; do \
+	  $(BIN)/python -m tests.fuzz $$target --minutes 10 2>&1 | tail -1; done
 
 chaos: $(STAMP)  ## Workers killed, frozen, fenced under load, a broker that goes down; about 15 minutes
 	$(BIN)/python -m tests.kafka.chaos --faults 130 $(ARGS)

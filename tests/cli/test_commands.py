@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +20,7 @@ from fraudstream.bus.files import count_rows
 from fraudstream.cli import app
 from fraudstream.features import build_catalog
 from fraudstream.simulate import DAY_MS, World, WorldConfig, simulate
-from tests.cli.running import fraudstream, started
+from tests.cli.running import environment, fraudstream, started
 from tests.worlds import LIVE_MS, START_MS, TinyWorld, write_rows
 
 NO_BROKER = "127.0.0.1:1"
@@ -42,6 +44,22 @@ def test_every_command_has_help() -> None:
         assert (one.code, one.err) == (0, ""), words
         assert "Usage:" in one.out
         assert len(one.out.splitlines()) > 5
+
+
+def test_a_shell_completes_commands() -> None:
+    asked = {
+        "_FRAUDSTREAM_COMPLETE": "complete_bash",
+        "COMP_WORDS": "fraudstream models pro",
+        "COMP_CWORD": "2",
+    }
+    ended = subprocess.run(
+        [Path(sys.executable).with_name("fraudstream")],
+        env=environment(**asked),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.stdout.split(), ended.stderr) == (["promote"], "")
 
 
 @pytest.mark.parametrize(
