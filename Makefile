@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JOBS ?= 2
 
-.PHONY: help setup demo test test-slow mutations fuzz chaos lint fmt bench ci lock up clean
+.PHONY: help setup demo test test-slow mutations fuzz chaos lint docs fmt bench ci lock up clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ lint: $(STAMP)  ## ruff, mypy --strict, the layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(STAMP)  ## The pages of docs/ as a site in site/; a link that leads nowhere fails it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir site
 
 fmt: $(STAMP)  ## Format and mend what can be mended by itself
 	$(BIN)/ruff format .
