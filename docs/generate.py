@@ -74,6 +74,9 @@ MEANINGS = {
     "decisions.otherwise": "outcome where none of `[[outcomes]]` applies",
     "alerts.language": "language of reasons: `en`, `fr`, or one of your own file's",
     "alerts.words": "file with words of your own, like [words.toml](../fraudstream/words.toml); empty: none",
+    "alerts.case_period": "alerts of one card (`event.key`) no further apart in event time are one "
+    "[case](concepts.md#cases); `0s`: no cases",
+    "alerts.case_length_max": "a case takes no more alerts this long after its first",
     "model.registry": "folder of all models",
     "model.name": "which of them",
     "model.version": "version (`0003`) or alias (`champion`, `previous`)",
@@ -177,7 +180,16 @@ ENTRY_MEANINGS = {
     "outcomes.alert": "whether it sends an alert",
 }
 EMPTY = {"count": "0", "sum": "0", "distinct": "0", "first_seen": "1", "same_count": "0", "in_a_row": "0"}
-DURATIONS = ("future_tolerance", "lateness", "repeat_horizon", "interval", "maturity", "grace")
+DURATIONS = (
+    "future_tolerance",
+    "lateness",
+    "repeat_horizon",
+    "interval",
+    "maturity",
+    "grace",
+    "case_period",
+    "case_length_max",
+)
 
 
 def main(arguments: list[str]) -> int:

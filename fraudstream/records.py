@@ -12,6 +12,8 @@ import msgspec
 
 from fraudstream.event import EventType, Field
 
+TREESHAP, LIGHTGBM, PATH, NOT_EXPLAINED = "treeshap", "lightgbm", "path", "none"  # see `Alert.method`
+
 _WIRE_TYPES: dict[str, Any] = {
     "id": str | int,
     "category": str | int,
@@ -151,6 +153,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
             by LightGBM's), `path` (along each tree's path only, when time is short), `none` (nothing explains this
             model).
         language: of all texts.
+        case_id: transaction id of the first alert of the case that this one belongs to; empty: there are no cases.
+        case_alerts: how many alerts the case has up to this one.
     """
 
     transaction_id: str
@@ -175,6 +179,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     groups: list[Group] = []
     method: str = ""
     language: str = ""
+    case_id: str = ""
+    case_alerts: int = 0
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True):

@@ -112,10 +112,22 @@ class DecisionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 class AlertSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[alerts]`: how they are worded."""
+    """`[alerts]`: how they are worded, and which of them are one case."""
 
     language: str
     words: str
+    case_period: str
+    case_length_max: str
+
+    @property
+    def case_period_ms(self) -> int:
+        """Return how far apart the alerts of a case may be, in milliseconds of event time; 0: there are no cases."""
+        return parse_duration_ms(self.case_period, "alerts.case_period")
+
+    @property
+    def case_length_max_ms(self) -> int:
+        """Return how long after its first alert a case may go on, in milliseconds of event time."""
+        return parse_duration_ms(self.case_length_max, "alerts.case_length_max")
 
 
 class DegradationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -141,6 +141,7 @@ def _checked(merged: dict[str, Any]) -> Settings:
         settings.snapshots.interval_ms,
         settings.archive.interval_ms,
     )
+    _ = settings.alerts.case_period_ms, settings.alerts.case_length_max_ms
     _ = settings.promotion.age_max_ms, settings.sentinel.window_ms
     _ = settings.labels.maturity_ms, settings.labels.grace_ms, settings.labels.silence_ms
     _ = settings.labels.ranks, settings.model.trusted_key_bytes

@@ -30,7 +30,10 @@ class KafkaLog:
 
     def __init__(self, settings: Settings, advance: Advance) -> None:
         self._advance = advance
-        config = client_config(settings, "consumer") | {"enable.partition.eof": True}
+        config = client_config(settings, "consumer") | {
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,  # else each question behind a fetch at a topic's end waits half a second
+        }
         self._consumer = Consumer(config | {"auto.offset.reset": "earliest"})
 
     def scan(self, topic: str, since_ms: int | None = None, begin: Positions | None = None) -> Iterator[Any]:

@@ -12,6 +12,7 @@ import sys
 import typer
 
 from fraudstream.cli import (
+    alerts,
     archive,
     audit,
     dlq,
@@ -25,6 +26,7 @@ from fraudstream.cli import (
     quality,
     retrain,
     sentinel,
+    verdict,
 )
 from fraudstream.errors import FraudstreamError
 
@@ -44,6 +46,8 @@ sentinel.register(app)
 quality.register(app)
 labels.register(app)
 online.register(app)
+alerts.register(app)
+verdict.register(app)
 audit.register(app)
 explain.register(app)
 dlq.register(app)

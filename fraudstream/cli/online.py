@@ -1,4 +1,4 @@
-"""Commands that run: worker, alerts tail, demo."""
+"""Commands that run: worker, demo."""
 
 from __future__ import annotations
 
@@ -15,11 +15,7 @@ from fraudstream.cli.options import AsJson, Brokers, Config, print_json, setting
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("worker")(worker)
-    app.add_typer(_alerts, name="alerts", help="Read alerts.", no_args_is_help=True)
     app.command("demo")(demo)
-
-
-_alerts = typer.Typer()
 
 
 def worker(
@@ -45,25 +41,6 @@ def worker(
     catalog = build_catalog(settings.features, settings.event)
     parts = load_model(settings, catalog, settings.model.version)  # here: what is wrong is said at once
     sys.exit(run_app(create_app(settings, functools.partial(build_worker, settings, parts)), settings))
-
-
-@_alerts.command("tail")
-def alerts_tail(
-    config: Config = None,
-    brokers: Brokers = None,
-    from_beginning: Annotated[
-        bool, typer.Option("--from-beginning", help="Start at the oldest alert kept, not at the newest.")
-    ] = False,
-    count: Annotated[int | None, typer.Option(min=1, help="Stop after this many.")] = None,
-    idle: Annotated[
-        float | None, typer.Option(min=0.1, help="Stop after so many seconds without one.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show alerts as they come: with their reasons for people, one JSON object a line with --json."""
-    from fraudstream.console.tail import tail_alerts
-
-    tail_alerts(settings_from(config, brokers), from_beginning, count, idle, as_json)
 
 
 def demo(

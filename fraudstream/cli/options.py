@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from fraudstream.clock import now_ms
 from fraudstream.console.progress import Advance, progress_on
 from fraudstream.errors import ConfigError
 from fraudstream.event import parse_duration_ms, parse_instant_ms
@@ -67,6 +68,26 @@ def check_folder(path: Path | None, flag: str) -> None:
     """Check that a file can be written where a flag says. Raises ConfigError."""
     if path is not None and not path.parent.is_dir():
         raise ConfigError(f"{flag} = {path}: the folder {path.parent} does not exist")
+
+
+def ago_or_instant(text: str | None, flag: str) -> int | None:
+    """Read a flag's instant in Unix ms: ISO 8601, or a duration before now; None where it was not given.
+
+    Raises:
+        ConfigError: naming the flag and the accepted forms.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_instant_ms(text)
+    except ValueError:
+        pass
+    try:
+        return now_ms() - parse_duration_ms(text, flag)
+    except ConfigError:
+        raise ConfigError(
+            f'{flag} = "{text}": give an ISO 8601 instant ("2026-08-08T12:00Z"), or how long ago ("24h")'
+        ) from None
 
 
 def period_ms(text: str, flag: str) -> int:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Iterator
 
-import msgspec
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, TopicPartition
-from rich.console import Console
 from rich.markup import escape
 
 from fraudstream.bus.kafka import client_config
 from fraudstream.bus.topics import wait_for_topics
-from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError
-from fraudstream.records import Alert
-from fraudstream.scoring.model import PATH
+from fraudstream.records import PATH, Alert
 from fraudstream.sections import Settings
 from fraudstream.words import currency_digits
 
@@ -57,28 +52,6 @@ def read_topic(settings: Settings, topic: str, from_beginning: bool) -> Iterator
             yield [m.value() for m in messages if m.error() is None and m.value() is not None]
     finally:
         consumer.close()
-
-
-def tail_alerts(
-    settings: Settings, from_beginning: bool, count: int | None, idle_s: float | None, as_json: bool
-) -> None:
-    """Print alerts until `count` are shown or none came for `idle_s` seconds; for ever without either."""
-    console = Console(highlight=False, soft_wrap=True)
-    shown, last_s = 0, monotonic_s()
-    for values in read_topic(settings, settings.topics.alerts, from_beginning):
-        for value in values:
-            if as_json:
-                sys.stdout.write(value.decode() + "\n")
-            else:
-                console.print(alert_text(msgspec.json.decode(value, type=Alert)))
-            shown += 1
-            last_s = monotonic_s()
-            if count is not None and shown >= count:
-                sys.stdout.flush()
-                return
-        sys.stdout.flush()
-        if idle_s is not None and monotonic_s() - last_s > idle_s:
-            return
 
 
 def alert_text(alert: Alert) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,12 @@ import numpy.typing as npt
 from fraudstream.batch import MISSING, Float64, Int64, TransactionBatch, UInt64
 from fraudstream.event import NUMERIC_TYPES
 from fraudstream.features import kernels
+from fraudstream.features.cases import NO_CASE, Case, Cases
 from fraudstream.features.catalog import EVENT, Catalog, Feature
 from fraudstream.features.cohorts import Cohorts
 from fraudstream.features.columns import BatchColumns, Codes
 from fraudstream.features.inspecting import Rows, dump
-from fraudstream.features.keys import hash_texts
+from fraudstream.features.keys import combine, hash_texts
 from fraudstream.features.labels import KnownLabel, LabelBook, Marking
 from fraudstream.features.plan import check_catalog
 from fraudstream.features.repeats import Recognised, Repeats
@@ -62,6 +63,7 @@ class FeatureEngine:
         grace_ms: how long after `known_at` a label is seen, in stream time.
         lap: told of each step of `observe` behind it, for whoever times them.
         tracked_days: how long what was decided is counted where features are fed by labels; 0: not at all.
+        cases: those of the alerts; None: there are none.
     """
 
     SHARDS = SHARDS
@@ -73,6 +75,7 @@ class FeatureEngine:
         grace_ms: int = 0,
         lap: Callable[[str], None] | None = None,
         tracked_days: int = 0,
+        cases: Cases | None = None,
     ) -> None:
         self.catalog = catalog
         self.settings = settings
@@ -93,6 +96,7 @@ class FeatureEngine:
         labelled = [stage for stage in self.stages if stage.labelled]
         horizon_ms = max((stage.reach_ms for stage in labelled), default=0) + settings.lateness_ms
         horizon_ms = max(horizon_ms, (tracked_days + 1) * _DAY_MS) if tracked_days else horizon_ms
+        self.cases = cases
         self.cohorts = Cohorts(tracked_days) if labelled and tracked_days else None
         self.labels = LabelBook(horizon_ms, len(labelled), grace_ms, self.cohorts) if labelled else None
 
@@ -123,6 +127,19 @@ class FeatureEngine:
         """
         if self.labels is not None and len(batch):
             self.labels.decided(self._hashes_of(batch.ids), batch.time_ms, words, self.watermark_ms)
+
+    def open_cases(self, batch: TransactionBatch, rows: Sequence[int]) -> list[Case]:
+        """Return the case of each alert, and go on with it.
+
+        Args:
+            rows: that alert, of a batch that has been observed, rising.
+        """
+        if not rows or self.cases is None:
+            return [NO_CASE] * len(rows)
+        fields = self.catalog.event.entity_fields(self.catalog.event.key)
+        entities = combine([hash_texts([batch.texts[name][row] for row in rows]) for name in fields])
+        ids, time_ms = [batch.ids[row] for row in rows], [int(batch.time_ms[row]) for row in rows]
+        return self.cases.take(entities.tolist(), time_ms, ids)
 
     def learn(self, labels: Iterable[KnownLabel]) -> None:
         """Take in what became known; features see it in its time."""
@@ -189,6 +206,8 @@ class FeatureEngine:
             columns.know(self.catalog.event.id, self._hashes_of(batch.ids))
         if not len(batch):
             return columns
+        if keep and self.cases is not None:
+            self.cases.forget(self.watermark_ms)
         if keep and self.history_from_ms is None:
             self.history_from_ms = int(batch.time_ms[0])
         entities = [columns.entity(stage.key_fields) for stage in self.stages]
@@ -249,8 +268,21 @@ def new_engine(
     """
     check_catalog(catalog, settings.state)
     return FeatureEngine(
-        catalog, settings.state, settings.labels.grace_ms, lap, settings.quality.tracked_days(settings.labels)
+        catalog,
+        settings.state,
+        settings.labels.grace_ms,
+        lap,
+        settings.quality.tracked_days(settings.labels),
+        cases_of(settings),
     )
+
+
+def cases_of(settings: Settings) -> Cases | None:
+    """Return no cases yet, as the settings want them; None: they are turned off."""
+    alerts = settings.alerts
+    if not alerts.case_period_ms:
+        return None
+    return Cases(alerts.case_period_ms, alerts.case_length_max_ms, settings.state.lateness_ms)
 
 
 def _unheard(step: str) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 
 from fraudstream.batch import Int64
 from fraudstream.errors import CheckpointError
+from fraudstream.features.cases import Cases
 from fraudstream.features.catalog import Catalog
 from fraudstream.features.engine import FeatureEngine
 from fraudstream.features.recent import Recent
@@ -31,7 +32,7 @@ from fraudstream.features.shards import check_layout, codes_to_json, layout_of, 
 from fraudstream.features.table import SHARDS
 from fraudstream.sections import StateSettings
 
-MAGIC = b"FSSTATE3"
+MAGIC = b"FSSTATE4"
 _TAIL = 24
 
 
@@ -63,14 +64,19 @@ def save(engine: FeatureEngine, path: Path, about: dict[str, Any] | None = None)
 
 
 def load(
-    path: Path, catalog: Catalog, settings: StateSettings, grace_ms: int = 0, tracked_days: int = 0
+    path: Path,
+    catalog: Catalog,
+    settings: StateSettings,
+    grace_ms: int = 0,
+    tracked_days: int = 0,
+    cases: Cases | None = None,
 ) -> FeatureEngine:
     """Return the engine that a snapshot holds.
 
     Raises:
         CheckpointError: it is missing, damaged, of another version, or of another catalogue.
     """
-    engine = FeatureEngine(catalog, settings, grace_ms, tracked_days=tracked_days)
+    engine = FeatureEngine(catalog, settings, grace_ms, tracked_days=tracked_days, cases=cases)
     try:
         with path.open("rb") as file:
             head = _read_head(file, path)
@@ -156,6 +162,7 @@ def _write(engine: FeatureEngine, file: BinaryIO, added: dict[str, Any]) -> None
             "codes": codes_to_json(engine),
             "tables": {name: recent.generation for name, recent in _tables(engine)},
             "labels": _labels_to_json(engine),
+            "cases": engine.cases.to_json() if engine.cases is not None else [],
             "cohorts": engine.cohorts.to_json() if engine.cohorts is not None else {},
             "about": added,
             "sections": sections,
@@ -237,6 +244,8 @@ def _read(engine: FeatureEngine, head: dict[str, Any], sections: _Sections) -> N
         _read_labels(engine, head["labels"])
     if engine.cohorts is not None and head["cohorts"]:
         engine.cohorts.restore(head["cohorts"])
+    if engine.cases is not None:
+        engine.cases.restore(head["cases"])
     for stage in engine.stages:
         for shard in range(SHARDS):
             stage.unpack(sections[f"{stage.name}/{shard}"], codes)

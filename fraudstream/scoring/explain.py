@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from fraudstream.batch import Float64, Int64
 from fraudstream.features import Catalog
-from fraudstream.records import Group, Reason
+from fraudstream.records import NOT_EXPLAINED, Group, Reason
 from fraudstream.scoring.groups import group_of, group_words
-from fraudstream.scoring.model import NOT_EXPLAINED, Model
+from fraudstream.scoring.model import Model
 from fraudstream.scoring.pipeline import Scored
 from fraudstream.scoring.sentences import sentences_of
 from fraudstream.words import Words

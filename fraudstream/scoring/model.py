@@ -17,6 +17,7 @@ import numpy as np
 from fraudstream.batch import Float64, Int64
 from fraudstream.errors import ModelError
 from fraudstream.features import Catalog
+from fraudstream.records import LIGHTGBM, NOT_EXPLAINED, PATH, TREESHAP
 from fraudstream.scoring.drift import Reference
 from fraudstream.scoring.forest import Forest, compile_forest
 from fraudstream.scoring.path import PathTables, compile_paths
@@ -30,12 +31,6 @@ POINTS_FPR: tuple[tuple[int, float], ...] = (
 )  # fmt: skip
 
 
-TREESHAP, LIGHTGBM, PATH, NOT_EXPLAINED = METHODS = (
-    "treeshap",
-    "lightgbm",
-    "path",
-    "none",
-)  # see `Alert.method`
 PROBE_ROWS = 2048
 EXPLAINED_PROBES = 64
 CONTRIBUTIONS_CLOSE = 1e-9
@@ -142,7 +137,7 @@ class Model:
         return dict(zip(self.parts.feature_names, (gains / total).tolist(), strict=True))
 
     def method(self, by_path: bool = False) -> str:
-        """Return how `contributions` finds them, one of METHODS."""
+        """Return how `contributions` finds them, see `Alert.method`."""
         if by_path and self._paths is not None:
             return PATH
         if self._treeshap is not None:

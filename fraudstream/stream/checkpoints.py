@@ -22,6 +22,7 @@ from fraudstream.clock import monotonic_s, now_ms
 from fraudstream.errors import CheckpointError, ConfigError
 from fraudstream.features import Catalog, FeatureEngine, new_engine, partial_features
 from fraudstream.features import snapshot as snapshots
+from fraudstream.features.engine import cases_of
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.sections import Settings
 from fraudstream.stream.runs import ranges
@@ -112,6 +113,7 @@ class Checkpoints:
                     self._settings.state,
                     self._settings.labels.grace_ms,
                     self._settings.quality.tracked_days(self._settings.labels),
+                    cases_of(self._settings),
                 )
             except CheckpointError as error:
                 log.warning("snapshot_unusable", error=str(error), action="trying another one")

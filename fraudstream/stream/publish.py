@@ -18,6 +18,7 @@ from fraudstream.bus.base import Headers, Sink
 from fraudstream.clock import iso
 from fraudstream.decode import Rejected
 from fraudstream.event import EventType
+from fraudstream.features.cases import Case
 from fraudstream.records import Alert, Challenger, Decision
 from fraudstream.scoring import Policy, Scored
 from fraudstream.scoring.explain import Explanation
@@ -129,13 +130,18 @@ class Publisher:
             send(topic, value, message.key(), _headers(headers[number], prefix, message))
 
     def alerts(
-        self, scored: Scored, serving: Serving, explanations: Sequence[Explanation], messages: Sequence[Any]
+        self,
+        scored: Scored,
+        serving: Serving,
+        explanations: Sequence[Explanation],
+        cases: Sequence[Case],
+        messages: Sequence[Any],
     ) -> None:
-        """Send the alerting rows with their explanations."""
+        """Send the alerting rows with their explanations and cases."""
         rows = scored.alerting.nonzero()[0].tolist()
-        for row, why in zip(rows, explanations, strict=True):
+        for row, why, case in zip(rows, explanations, cases, strict=True):
             message = messages[int(scored.batch.source_row[row])]
-            value = self._encode(self._alert(scored, serving, row, why))
+            value = self._encode(self._alert(scored, serving, row, why, case))
             fixed = self._alert_headers[int(serving.model[row])]
             headers = _headers(fixed, f"{self._topics.transactions}/", message)
             self._sink.send(self._topics.alerts, value, message.key(), headers)
@@ -171,7 +177,7 @@ class Publisher:
             for model in self._models
         ]
 
-    def _alert(self, scored: Scored, serving: Serving, row: int, why: Explanation) -> Alert:
+    def _alert(self, scored: Scored, serving: Serving, row: int, why: Explanation, case: Case) -> Alert:
         batch, event = scored.batch, self._event
         entities = {}
         for name, declared in event.entities.items():
@@ -202,6 +208,8 @@ class Publisher:
             groups=why.groups,
             method=why.method,
             language=why.language,
+            case_id=case.case_id,
+            case_alerts=case.alerts,
         )
 
 

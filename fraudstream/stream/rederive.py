@@ -15,13 +15,12 @@ from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError, ModelError
 from fraudstream.features import Catalog, build_catalog
 from fraudstream.features.engine import FLAG_NAMES
-from fraudstream.records import Alert, Decision
+from fraudstream.records import PATH, Alert, Decision
 from fraudstream.registry import Registry, Trust
 from fraudstream.scoring import Model, Policy, build_policy
 from fraudstream.scoring.decide import expected_loss
 from fraudstream.scoring.explain import Explainer, Explanation, Rows
 from fraudstream.scoring.fingerprint import fingerprints
-from fraudstream.scoring.model import PATH
 from fraudstream.sections import Settings
 from fraudstream.stream.featurelog import column_names
 from fraudstream.stream.served import Features, Served, Spokens

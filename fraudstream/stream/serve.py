@@ -12,6 +12,7 @@ import structlog
 
 from fraudstream.batch import Int64, TransactionBatch, UInt64
 from fraudstream.features import FeatureEngine, Observed
+from fraudstream.features.cases import Case
 from fraudstream.features.engine import FLAG_PARTIAL
 from fraudstream.features.repeats import UNDECIDED, FirstDecisions
 from fraudstream.metrics import WorkerMetrics
@@ -53,8 +54,11 @@ class Server:
         run: the name of this state's life, see `runs`.
         shadow: the challenger.
         partial: some features see only the rows of this worker's partitions; decisions say so.
-        recounts: rows that were served before are decided once more, silently, so that they count: those between
-            a snapshot and the last commit, by the model that decides now.
+        recounts: rows that were served before count once more in the cohorts: those between a snapshot and the last
+            commit.
+
+    Where there are cohorts to count or cases to go on with, rows that were served before are decided once more,
+    silently, by the model that decides now.
 
     Args:
         feature_log: takes the features that were scored; None: nobody wants them.
@@ -143,42 +147,40 @@ class Server:
         """
         if old.any():
             self._metrics.replayed.inc(int(old.sum()))
-        recounts = self.recounts and self.pipeline.engine.cohorts is not None
-        if old.all() and not recounts:
-            absorb(self.pipeline.engine, batch)
+        engine = self.pipeline.engine
+        decides_old = engine.cases is not None or (self.recounts and engine.cohorts is not None)
+        if old.all() and not decides_old:
+            absorb(engine, batch)
             lap("features")
             return
-        told = self.pipeline.engine.recognise(batch)
+        told = engine.recognise(batch)
         fresh, rows = told.fresh_of(batch), told.fresh
-        observed = self.pipeline.engine.observe(fresh)
+        observed = engine.observe(fresh)
         if self.partial:
             observed.flags[:] |= FLAG_PARTIAL
-        if old.any():
-            if recounts:
-                before = np.flatnonzero(old[rows])
-                behind = Observed(observed.X[before], observed.flags[before])
-                self._remembered(self._scored(fresh.take(before), behind), told.entries[rows[before]])
-            new = np.flatnonzero(~old[rows])
-            fresh, observed, rows = fresh.take(new), Observed(observed.X[new], observed.flags[new]), rows[new]
         lap("features")
         scored = self._scored(fresh, observed)
-        decided = self._remembered(scored, told.entries[rows])
+        decided = self.pipeline.remember(told.entries[rows], scored, self._model)
+        cases = engine.open_cases(scored.batch, np.flatnonzero(scored.alerting).tolist())
+        new = ~old[rows]
+        mine = scored if new.all() else scored.take(np.flatnonzero(new))
+        self._track(scored if self.recounts else mine)
         lap("score")
-        if len(fresh):
-            self._decide(scored, messages, lap)
+        if len(mine.batch):
+            its_cases = [case for case, is_new in zip(cases, new[scored.alerting], strict=True) if is_new]
+            self._decide(mine, its_cases, messages, lap)
         asked = np.flatnonzero(~old[told.again])
         if len(asked):
             first = told.first_with(rows, decided).take(asked)
             again = told.again[asked]
             self._decide_again(batch.take(again), told.entries[again], first, messages, lap)
 
-    def _remembered(self, scored: Scored, entries: UInt64) -> FirstDecisions:
-        """Keep what was decided, and count it; return it."""
+    def _track(self, scored: Scored) -> None:
+        """Count what was decided in the cohorts."""
         pipeline = self.pipeline
         if pipeline.engine.cohorts is not None and len(scored.batch):
             version = pipeline.model.parts.version
             pipeline.engine.track(scored.batch, self._marker.words(pipeline.engine.cohorts, scored, version))
-        return pipeline.remember(entries, scored, self._model)
 
     def _scored(self, batch: TransactionBatch, observed: Observed) -> Scored:
         """Score rows; where that fails, do as `degradation.on_failure` says."""
@@ -191,7 +193,7 @@ class Server:
             log.exception("not_scored", rows=len(batch), failed=self._on_failure, error=repr(error))
             return self.pipeline.unscored(batch, observed, self._on_failure == "closed")
 
-    def _decide(self, scored: Scored, messages: Sequence[Any], lap: Lap) -> None:
+    def _decide(self, scored: Scored, cases: Sequence[Case], messages: Sequence[Any], lap: Lap) -> None:
         self._drifting.count(scored)
         said = self._shadowed(scored)
         lap("shadow")
@@ -200,7 +202,7 @@ class Server:
         fresh = scored.batch
         serving = self._numbered(fingerprints(scored.X), np.full(len(fresh), self._model, np.int64), said)
         self._publisher.decisions(scored, serving, messages)
-        self._publisher.alerts(scored, serving, explanations, messages)
+        self._publisher.alerts(scored, serving, explanations, cases, messages)
         if self._feature_log is not None:
             self._feature_log.write(fresh, scored.X, serving.sequence, self.run)
         self._counts.count(scored, messages)

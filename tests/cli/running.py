@@ -55,13 +55,19 @@ def started(*arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
     )
 
 
-def fraudstream(*arguments: str | Path, cwd: str | Path | None = None, **variables: str) -> Ended:
-    """Run `python -m fraudstream` and wait for its end."""
+def fraudstream(
+    *arguments: str | Path, cwd: str | Path | None = None, given: str = "", **variables: str
+) -> Ended:
+    """Run `python -m fraudstream` and wait for its end.
+
+    Args:
+        given: what it reads from stdin.
+    """
     ended = subprocess.run(
         [sys.executable, "-m", "fraudstream", *map(str, arguments)],
         cwd=cwd or REPOSITORY,
         env=environment(**variables),
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

@@ -90,7 +90,12 @@ def restarted(tiny_world: TinyWorld) -> tuple[Running, Running]:
     """A worker that gets the last of the 300 rows again which another one served; and one without the repeats."""
     rows = tiny_world.rows[:300]
     messages = as_messages([*rows, rows[-1], *tiny_world.rows[300:310], rows[-1]])
-    run = start(tiny_world, MemorySource(messages, emit_from={0: 300}), worker__batch_rows_max=5)
+    run = start(
+        tiny_world,
+        MemorySource(messages, emit_from={0: 300}),
+        worker__batch_rows_max=5,
+        alerts__case_period="0s",
+    )
     alone = start(tiny_world, as_messages(tiny_world.rows[:310]))
     return run.to_the_end(), alone.to_the_end()
 
