@@ -21,6 +21,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from fraudstream.bus.base import Headers, Positions, Sink
 from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, KafkaSource, client_config
+from fraudstream.bus.lost import Doubts
 from fraudstream.clock import Seldom, monotonic_s
 from fraudstream.errors import BusError, FencedError
 from fraudstream.sections import Settings
@@ -71,6 +72,7 @@ class _Outgoing(ABC):
         self._rests_until_s = 0.0
         self._refused: list[str] = []
         self._seldom = Seldom()
+        self._doubts = Doubts(config)
 
     def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
         """Queue one message, as `Sink` says."""
@@ -186,9 +188,13 @@ class AtLeastOnce(_Outgoing):
         """Wait for the delivery reports."""
         left = self._producer.flush(WAIT_S)
         self._check_refused()
-        if left:
-            self._complain("delivery_waiting", messages=left, action="retrying")
-        return not left
+        if not left:
+            self._doubts.well()
+            return True
+        self._complain("delivery_waiting", messages=left, action="retrying")
+        if self._doubts.lost():
+            raise BusError("the producer finds no broker though others do; start again")
+        return False
 
 
 class ExactlyOnce(_Outgoing):
@@ -278,6 +284,7 @@ class ExactlyOnce(_Outgoing):
             return False  # it is sent again
         self._open = self._offered = self._unsure = False
         self._failing_since_s = None
+        self._doubts.well()
         self._kept.clear()
         return True
 
@@ -389,6 +396,10 @@ class ExactlyOnce(_Outgoing):
             log.warning("transaction_aborted", error=cause.str(), action="sending it again")
         elif cause.retriable():
             self._complain("commit_waiting", error=cause.str(), action="retrying")
+            if self._doubts.lost():
+                self._unsure |= self._offered
+                self._replace("it finds no broker though others do")
+                self._doubts.well()
         else:
             raise BusError(f"a transaction failed: {cause.str()}") from None
 

@@ -22,6 +22,7 @@ from confluent_kafka import (
 )
 
 from fraudstream.bus.base import Handover, Positions
+from fraudstream.bus.lost import Hearing
 from fraudstream.clock import Seldom, monotonic_s, pause
 from fraudstream.errors import BusError, FencedError
 from fraudstream.sections import KafkaConfig, Settings
@@ -143,6 +144,7 @@ class KafkaSource:
             config.get("partition.assignment.strategy", "")
         )
         self._consumer = Consumer(config)
+        self._hearing = Hearing(self._consumer, self._topic, config)
         self._consumer.subscribe(
             [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )
@@ -154,6 +156,7 @@ class KafkaSource:
         rest = self._consumer.consume(rows_max - len(first), 0) if 0 < len(first) < rows_max else []
         if self.generation != generation:
             first = []  # fetched before the partitions changed; it is read again
+        self._hearing.heard(bool(first))
         self._count_partitions()
         return _usable(first + rest, self._topic)
 
@@ -324,6 +327,7 @@ class KafkaReader:
         self._topic = topic
         config = client_config(settings, "consumer") | {"enable.partition.eof": True}
         self._consumer = Consumer(config | {"auto.offset.reset": "earliest"})
+        self._hearing = Hearing(self._consumer, topic, config)
         self._ahead: Positions = {}  # the end at the last rewind, until it is reached
         self._next: Positions = {}
 
@@ -358,6 +362,7 @@ class KafkaReader:
         polled = self._consumer.consume(1, timeout_s) if timeout_s else []
         if polled or not timeout_s:
             polled += self._consumer.consume(rows_max, 0)
+        self._hearing.heard(bool(polled))
         messages = _usable(polled, self._topic)
         for message in messages:
             self._next[message.partition()] = message.offset() + 1

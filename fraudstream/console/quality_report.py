@@ -20,8 +20,8 @@ def quality_report_of(found: dict[str, Any]) -> str:
         f"{escape(', '.join(found['alerting_outcomes']))}.</p>",
         *(part for model, of_model in found["models"].items() for part in _model(model, of_model)),
         '<p class="quiet">The false-positive rate is the share of the legitimate transactions that alerted. '
-        "Provisional: an estimate of what the count will be once all reports are in, with a 95 % interval for it; now: if "
-        "nothing more were reported.</p>",
+        "Provisional: an estimate of what the count will be once all reports are in, with a 95 % interval for it; "
+        "now: if nothing more were reported.</p>",
     ]
     return page("False positives as of " + found["as_of"], parts)
 

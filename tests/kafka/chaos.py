@@ -139,6 +139,14 @@ class Load:
             value, key = json.dumps(row).encode(), row["card_id"].encode()
             self._producer.produce(self._topic, value, key, on_delivery=self._report)
             self._producer.poll(0)
+            if number % 1000 == 0 and number - self.sent > 3000:
+                self._wake(number)
+
+    def _wake(self, number: int) -> None:
+        """Make a producer that has forgotten its brokers (see `fraudstream.bus.lost`) look for them."""
+        with contextlib.suppress(KafkaException):
+            self._producer.list_topics(self._topic, timeout=2)
+        print(f"{number} produced, {self.sent} sent: asked for the brokers", file=sys.stderr, flush=True)
 
     def _report(self, error: object, message: Message) -> None:
         assert error is None, error
