@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Message
 
-from tests.cli.running import Ended, fraudstream
+from tests.cli.running import REPOSITORY, Ended, environment, fraudstream
 from tests.kafka.broker import Broker
 from tests.kafka.conftest import produce_to
 from tests.kafka.deployment import Deployment, deployed, headers_of
@@ -157,6 +162,35 @@ def test_a_verdict_stands_in_the_partition_of_its_transaction(
         }  # fmt: skip
     decided = {headers_of(m)["ce_id"]: m.key() for m in played.read("alerts") if m.headers()}
     assert labels[loud].key() in decided.values()
+
+
+def test_the_commands_of_the_page_run(
+    played: Deployment, alerts: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    page = (REPOSITORY / "docs" / "analysts.md").read_text("utf-8")
+    blocks = re.findall(r"^```\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    commands = [text for text in blocks if text.startswith("fraudstream ")]
+    assert len(commands) >= 5
+    shim = tmp_path / "fraudstream"
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m fraudstream "$@"\n', "utf-8")
+    shim.chmod(0o755)
+    second = next(alert for alert in alerts.values() if alert["case_alerts"] == 2)
+    (tmp_path / "ids.txt").write_text(f"{second['transaction_id']}\n", "utf-8")
+    own = {"tx_000019809": second["case_id"], "tx_000019810": second["transaction_id"],
+           "alerts tail": "alerts tail --idle 0.1"}  # fmt: skip
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    for text in commands:
+        for shown, real in own.items():
+            text = text.replace(shown, real)
+        ended = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text],
+            cwd=tmp_path,
+            env=environment(FRAUDSTREAM_CONFIG=str(played.config), PATH=path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (ended.returncode, ended.stderr) == (0, ""), text
 
 
 def test_with_the_key_nothing_is_looked_up(played: Deployment, tiny_world: TinyWorld) -> None:

@@ -9,14 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
 from tests.cli.running import REPOSITORY
-from tests.kafka.broker import Broker, kafka_jars
+from tests.kafka.broker import Broker
 from tests.kafka.conftest import produce_to
 from tests.kafka.deployment import Deployment, deployed
 from tests.worlds import TinyWorld
@@ -63,31 +61,17 @@ def decisions() -> Any:
 
 
 @pytest.fixture(scope="module")
-def java_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Java client, compiled."""
-    javac = shutil.which("javac")
-    if javac is None:
-        pytest.skip("no JDK: javac is missing")
-    folder = tmp_path_factory.mktemp("java")
-    sources = (CLIENTS / "java").rglob("*.java")
-    jars = f"{kafka_jars()}/*"
-    subprocess.run(
-        [
-            javac,
-            "-Xlint:all,-options",
-            "-Werror",
-            "--release",
-            "17",
-            "-proc:none",
-            "-cp",
-            jars,
-            "-d",
-            folder,
-            *sources,
-        ],
-        check=True,
-    )
-    return folder
+def java_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The class path of the Java client, built as the docs say; without a network where Maven has all it needs."""
+    maven = shutil.which("mvn")
+    if maven is None:
+        pytest.skip("Maven (mvn) is missing")
+    folder = tmp_path_factory.mktemp("java") / "client"
+    shutil.copytree(CLIENTS / "java", folder, ignore=shutil.ignore_patterns("target"))
+    build = [maven, "-q", "-B", "-f", str(folder), "compile", "dependency:copy-dependencies"]
+    if subprocess.run([*build, "-o"], capture_output=True, check=False).returncode != 0:
+        subprocess.run(build, check=True, timeout=300)
+    return f"{folder}/target/classes:{folder}/target/dependency/*"
 
 
 def client_of(decisions: Any, deployment: Deployment, timeout_s: float) -> Any:
@@ -139,27 +123,38 @@ def test_the_python_client_falls_back_in_time(
 
 
 def pay_in_java(
-    classes: Path, deployment: Deployment, rows: list[dict[str, Any]], timeout_s: float
+    java_path: str, deployment: Deployment, rows: list[dict[str, Any]], timeout_s: float
 ) -> list[Any]:
     java = shutil.which("java")
     assert java is not None
-    path = f"{classes}:{kafka_jars()}/*"
     topics = deployment.topic("transactions"), deployment.topic("decisions")
+    command = [
+        java,
+        "-XX:TieredStopAtLevel=1",
+        "-cp",
+        java_path,
+        "example.Pay",
+        deployment.bootstrap,
+        *topics,
+    ]
+    return paid([*command, str(int(timeout_s * 1000)), str(LIMIT)], rows)
+
+
+def paid(command: list[str], rows: list[dict[str, Any]]) -> list[Any]:
+    """Give transactions to a command, and return what it says to do with them."""
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
     ended = subprocess.run(
-        [java, "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=OFF", "-cp", path, "example.Pay", deployment.bootstrap,
-         *topics, str(int(timeout_s * 1000)), str(LIMIT)],
-        input="".join(json.dumps(row) + "\n" for row in rows),
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        command, input=lines, capture_output=True, text=True, timeout=120, check=False, cwd=REPOSITORY
+    )
     assert ended.returncode == 0, ended.stderr
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
 def test_the_java_client_awaits_each_decision_by_its_id(
-    java_classes: Path, served: Deployment, tiny_world: TinyWorld
+    java_path: str, served: Deployment, tiny_world: TinyWorld
 ) -> None:
     rows = tiny_world.rows[300:340]
-    told = pay_in_java(java_classes, served, [*rows, rows[-1]], PATIENT_S)
+    told = pay_in_java(java_path, served, [*rows, rows[-1]], PATIENT_S)
     assert [one["transaction_id"] for one in told] == [row["transaction_id"] for row in [*rows, rows[-1]]]
     assert {one["fallback"] for one in told} == {""}
     expected = served_by_id(served, len(rows))
@@ -168,22 +163,31 @@ def test_the_java_client_awaits_each_decision_by_its_id(
     }
 
 
-def test_the_java_client_falls_back_in_time(
-    java_classes: Path, idle: Deployment, tiny_world: TinyWorld
-) -> None:
+def test_the_java_client_falls_back_in_time(java_path: str, idle: Deployment, tiny_world: TinyWorld) -> None:
     rows = tiny_world.rows[:6]
-    told = pay_in_java(java_classes, idle, rows, HURRIED_S)
+    told = pay_in_java(java_path, idle, rows, HURRIED_S)
     assert [(one["outcome"], one["fallback"]) for one in told] == [
         (fallback_of(row), "no decision in time") for row in rows
     ]
 
 
-def test_the_java_client_is_compiled_with_the_versions_of_its_pom() -> None:
-    pom = ElementTree.parse(CLIENTS / "java" / "pom.xml")
-    spaces = {"m": "http://maven.apache.org/POM/4.0.0"}
-    named = [
-        "-".join(dependency.findtext(f"m:{part}", "", spaces) for part in ("artifactId", "version"))
-        for dependency in pom.iterfind(".//m:dependency", spaces)
-    ]
-    assert named
-    assert [name for name in named if not (kafka_jars() / f"{name}.jar").exists()] == []
+def test_the_commands_of_the_page_decide_from_stdin(
+    served: Deployment, tiny_world: TinyWorld, java_path: str
+) -> None:
+    page = (REPOSITORY / "docs" / "payments.md").read_text("utf-8")
+    lines = [line for line in page.splitlines() if line.endswith("< transactions.ndjson")]
+    assert [line.split()[0] for line in lines] == ["python", "java"]
+    rows = tiny_world.rows[400:403]
+    topics = {name: served.topic(name) for name in ("transactions", "decisions")}
+    built = "'examples/clients/java/target/classes:examples/clients/java/target/dependency/*'"
+    own = {"python": sys.executable, built: java_path, "500": "30000", "0.5": "30"} | {
+        f"fraud.{name}": topic for name, topic in topics.items()
+    }
+    for line in lines:
+        command = line.removesuffix("< transactions.ndjson").replace("127.0.0.1:9092", served.bootstrap)
+        words = [own.get(word, word) for word in command.split()]
+        if words[0] == sys.executable:
+            words += [word for name, topic in topics.items() for word in (f"--{name}", topic)]
+        told = paid(words, rows)
+        assert [one["transaction_id"] for one in told] == [row["transaction_id"] for row in rows]
+        assert {one["fallback"] for one in told} == {""}
