@@ -28,6 +28,8 @@ from fraudstream.scoring.explain import Explainer
 from fraudstream.sections import Settings
 from fraudstream.stream.align import Aligner
 from fraudstream.stream.checkpoints import Checkpoints, Stamp
+from fraudstream.stream.commits import WAIT_S as COMMIT_WAIT_S
+from fraudstream.stream.commits import Commits
 from fraudstream.stream.counts import begin_dead_letters, count_dead_letters
 from fraudstream.stream.drifting import Drifting
 from fraudstream.stream.explaining import AlertExplainer
@@ -46,12 +48,9 @@ from fraudstream.words import read_words
 
 log = structlog.get_logger("worker")
 
-STUCK_AFTER_S = 5.0
 RETRY_AFTER_S = 0.1
-COMMIT_WAIT_S = 0.5  # a turn of a commit that is waited for
 COMMIT_LOOK_S = 0.001  # how often to look whether a commit is through, while there is nothing else to do
 FINISH_WITHIN_S = 4.0  # of the 10 that a supervisor gives
-COMMIT_ROWS_MAX = 50_000  # sooner than `commit_interval_ms` then: what was sent is kept until it is committed
 BACKLOG_ROWS = 8  # a few offsets may hold no message (a transaction's end): no backlog yet
 
 
@@ -159,11 +158,7 @@ class Worker:
         self._read: Positions = {}
         self._done: Positions = {}
         self._left_at: Positions = {}
-        self._uncommitted = False
-        self._committing: Positions | None = None
-        self._served_rows = 0  # since the last commit
-        self._commit_due_s = 0.0
-        self._commit_began_s = 0.0
+        self._commits = Commits(ends.sink, settings.worker.commit_interval_ms, self._committable, metrics)
         self._progress = Progress(metrics)
         self._dead_letter_limit = DeadLetterLimit(settings.worker)
         ends.source.listen(self)
@@ -186,7 +181,7 @@ class Worker:
     @property
     def waits_for_broker(self) -> bool:
         """Tell whether a commit has been going on for so long that nothing is being decided."""
-        return self._committing is not None and monotonic_s() - self._commit_began_s > STUCK_AFTER_S
+        return self._commits.stuck
 
     def progress(self) -> dict[str, object]:
         """Return how far the state is rebuilt: messages left by partition until serving begins; and its warmth."""
@@ -222,8 +217,8 @@ class Worker:
         """
         timer = _Timer(self._stages)
         worker = self._settings.worker
-        if self._committing is not None:
-            overdue = self._commit_is_due(timer.last_s)
+        if self._commits.going_on:
+            overdue = self._commits.due(timer.last_s)
             if not self.commit(COMMIT_WAIT_S if overdue else 0.0) and overdue:
                 self._go_on_committing(timer)
                 return 0
@@ -233,10 +228,10 @@ class Worker:
             return self._learn(worker.poll_timeout_ms / 1000, timer)
         rows_max = self._ladder.rows_max(worker.batch_rows_max)
         timeout_s = worker.poll_timeout_ms / 1000
-        if self._committing is not None:
+        if self._commits.going_on:
             timeout_s = COMMIT_LOOK_S
-        elif self._uncommitted:
-            timeout_s = min(timeout_s, max(0.0, self._commit_due_s - timer.last_s))
+        elif self._commits.owed:
+            timeout_s = min(timeout_s, self._commits.due_in_s(timer.last_s))
         messages = self._polled or self._ends.source.poll(rows_max, timeout_s)
         self._polled = []
         if self._ends.source.generation != self._generation:
@@ -251,7 +246,7 @@ class Worker:
             self._take(messages, timer)
             self._metrics.batch_rows.observe(len(messages))
             self._metrics.batch_seconds.observe(timer.last_s - started_s)
-        if self._uncommitted and self._committing is None and self._commit_is_due(timer.last_s):
+        if self._commits.owed and not self._commits.going_on and self._commits.due(timer.last_s):
             self.commit(0.0)
             timer.lap("commit")
         self._save(timer)
@@ -259,36 +254,10 @@ class Worker:
             self._look()
         return len(messages)
 
-    def commit(self, timeout_s: float = COMMIT_WAIT_S) -> bool:
-        """Make last what was sent, with the positions it came from; False: it goes on.
-
-        Where a commit goes on already it is that one, and what was sent since is left to the next.
-
-        Raises:
-            BusError: it cannot be had; nothing of it is recorded, now or later.
-        """
-        if self._committing is None:
-            if not self._uncommitted:
-                return True
-            emit_from = self._ends.source.emit_from
-            self._committing = {p: o for p, o in self._done.items() if o > emit_from.get(p, 0)}
-            self._uncommitted, self._served_rows = False, 0
-            self._commit_began_s = monotonic_s()
-            self._commit_due_s = self._commit_began_s + self._settings.worker.commit_interval_ms / 1000
-        try:
-            made_last = self._ends.sink.commit(self._committing, timeout_s)
-        except BusError:
-            self._committing, self._done = None, {}  # nor may a snapshot say that it was
-            raise
-        if made_last:
-            self._committing = None
-            self._metrics.commit_seconds.observe(monotonic_s() - self._commit_began_s)
-        return made_last
-
     def commit_all(self, within_s: float) -> bool:
-        """Make last everything that was sent; False: it takes longer than that."""
+        """Make last everything that was sent; False: it takes longer than that. Raises BusError."""
         deadline_s = monotonic_s() + within_s
-        while self._committing is not None or self._uncommitted:
+        while self._commits.going_on or self._commits.owed:
             if not self.commit() and monotonic_s() > deadline_s:
                 return False
         return True
@@ -358,8 +327,18 @@ class Worker:
         if self._progress.due:
             self._look()
 
-    def _commit_is_due(self, now_s: float) -> bool:
-        return now_s >= self._commit_due_s or self._served_rows >= COMMIT_ROWS_MAX
+    def commit(self, timeout_s: float = COMMIT_WAIT_S) -> bool:
+        """Go on with the commit, or begin one, as `Commits.commit` says."""
+        try:
+            return self._commits.commit(timeout_s)
+        except BusError:
+            self._done = {}  # nor may a snapshot say that it was made last
+            raise
+
+    def _committable(self) -> Positions:
+        """Return up to where all is done, of partitions that have moved on since they were assigned."""
+        emit_from = self._ends.source.emit_from
+        return {p: o for p, o in self._done.items() if o > emit_from.get(p, 0)}
 
     @property
     def _savable(self) -> bool:
@@ -390,7 +369,7 @@ class Worker:
             return 0
         engine, owned = self.pipeline.engine, self._ends.source.emit_from
         number, refused = self._labels.learn(engine, owned, timeout_s)
-        self._uncommitted |= refused
+        self._commits.owed |= refused
         timer.lap("labels")
         return number
 
@@ -432,8 +411,7 @@ class Worker:
     def _forget(self) -> None:
         """Drop what was not made last: whoever has the partitions serves it again."""
         self._read, self._done = {}, {}
-        self._uncommitted, self._committing = False, None
-        self._ends.sink.discard()
+        self._commits.forget()
 
     @property
     def _sees_part(self) -> bool:
@@ -471,8 +449,8 @@ class Worker:
         ready, its_messages = self._aligner.add(batch, messages, behind)
         self._serve(ready, its_messages, timer)
         self._done = self._read | self._aligner.first_held()
-        self._uncommitted |= any(o > emit_from.get(p, 0) for p, o in self._done.items())
-        self._served_rows += len(messages)
+        self._commits.owed |= bool(self._committable())
+        self._commits.count(len(messages))
         if too_many := self._dead_letter_limit.passed(len(batch), rejected):
             self.commit_all(FINISH_WITHIN_S)
             raise too_many

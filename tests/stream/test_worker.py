@@ -238,7 +238,7 @@ def test_nothing_is_read_on_when_the_next_commit_is_due_before_the_last_is_throu
     messages = as_messages(tiny_world.rows[:300])
     run = start(tiny_world, messages, sink, worker__batch_rows_max=100, worker__commit_interval_ms=1)
     run.worker.step()
-    while not run.worker._commit_is_due(monotonic_s()):
+    while not run.worker._commits.due(monotonic_s()):
         pass
     read = []
     while not sink.committed:
