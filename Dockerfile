@@ -12,7 +12,8 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation .
 FROM python:3.11-slim
 # LightGBM's threads come from GNU OpenMP.
 RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
-RUN useradd --create-home --uid 10001 fraudstream
+RUN useradd --create-home --uid 10001 fraudstream \
+    && install -d -o fraudstream /var/lib/fraudstream/models /var/lib/fraudstream/archive /var/lib/fraudstream/snapshots
 COPY --from=build /opt/fraudstream /opt/fraudstream
 ENV PATH=/opt/fraudstream/bin:$PATH NUMBA_CACHE_DIR=/home/fraudstream/numba FRAUDSTREAM_LOG=json
 USER fraudstream

@@ -7,10 +7,11 @@ SHELL := bash
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
+CACHE := .cache
 STAMP := $(VENV)/.installed
 JOBS ?= 2
 
-.PHONY: help setup demo test test-slow mutations fuzz chaos lint docs fmt bench ci lock up clean
+.PHONY: help setup demo test test-slow mutations fuzz chaos lint docs fmt bench ci manifests lock up clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,7 +65,15 @@ bench: $(STAMP)  ## Every benchmark beside its baseline; JSON lines at the end
 	$(BIN)/python -m benchmarks.worker --json
 	$(BIN)/python -m benchmarks.promotion --json
 
-ci: test lint  ## What CI runs
+ci: test lint docs manifests  ## What CI runs
+
+manifests: $(CACHE)/manifests  ## Check the Kubernetes base against the API's schemas (needs kubectl)
+	kubectl kustomize deploy/kubernetes >$(CACHE)/kubernetes.yaml
+	$(CACHE)/manifests/bin/kubernetes-validate --strict --quiet $(CACHE)/kubernetes.yaml
+
+$(CACHE)/manifests:  # apart: its schemas take 108 MB
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet kubernetes-validate==1.37.0 || { rm -rf $@; exit 1; }
 
 lock:  ## Pin every dependency with its hashes (needs uv)
 	uv pip compile pyproject.toml --all-extras --python-version 3.11 --universal \

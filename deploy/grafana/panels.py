@@ -157,13 +157,16 @@ MODEL = [
 
 LEARNING = [
     Panel("Last retraining", "s", "How long ago the last round ended.",
-          {"ago": "time() - max(fraudstream_retrain_ended_seconds > 0)"}, "stat", 6),
+          {"ago": "time() - max(fraudstream_retrain_ended_seconds > 0)"}, "stat", 4),
     Panel("Failed", "short", "1 where the last round failed.", {"failed": "max(fraudstream_retrain_failed)"},
-          "stat", 6),
+          "stat", 4),
+    Panel("It took", "s", "The last round of retraining.", {"took": "max(fraudstream_retrain_seconds)"}, "stat", 4),
+    Panel("Rounds", "short", "Of retraining, by how they ended.",
+          {"{{result}}": "sum by (result) (fraudstream_retrains_total)"}, "stat", 4),
     Panel("Challenger", "short", "The model that is tried beside the champion.",
-          {"{{model}}": "count by (model) (fraudstream_challenger_info{$chosen})"}, "stat", 6),
+          {"{{model}}": "count by (model) (fraudstream_challenger_info{$chosen})"}, "stat", 4),
     Panel("Labels known", "percentunit", "Share of the newest seven mature days of which anything is reported.",
-          {"share": f"sum({tracked('labelled', 'mature')}) / sum({tracked('transactions', 'mature')})"}, "stat", 6),
+          {"share": f"sum({tracked('labelled', 'mature')}) / sum({tracked('transactions', 'mature')})"}, "stat", 4),
     Panel("Labels", "cps", "Read a second, by result.", {"{{result}}": rate("labels_total", "result")}),
     Panel("Frauds still to come", "short", "Of days that are not mature: reported, and expected in the end.",
           {"{{model}} reported": tracked("frauds", "provisional"),
@@ -171,7 +174,8 @@ LEARNING = [
     Panel("Drift", "short", "PSI of the ten features (and the score) that moved most since training.",
           {"{{feature}}": "topk(10, max by (feature) (fraudstream_drift_psi{$chosen}))"}, "bargauge"),
     Panel("Drift that matters", "short", "PSI of features with 1 % of the model's gain or more.",
-          {"{{feature}}": "max by (feature) (fraudstream_drift_psi{$chosen} and fraudstream_drift_gain >= 0.01)"}),
+          {"{{feature}}": "max by (feature) (fraudstream_drift_psi{$chosen} and fraudstream_drift_gain >= 0.01)"},
+          width=16),
     Panel("Champion and challenger agree", "percentunit", "Share of the transactions decided alike.",
           {"alike": f"{_alike('challenger_outcomes_total')} / {rate('challenger_outcomes_total')}"}),
     Panel("Risk points", "short", "Mean of both, of what both scored.",
@@ -182,9 +186,6 @@ LEARNING = [
     Panel("Models taken", "short", "And refused, removed or dropped, by role.",
           {"{{role}} {{result}}":
            "sum by (role, result) (increase(fraudstream_model_reloads_total{$chosen}[$__range]))"}),
-    Panel("Retraining took", "s", "The last round.", {"took": "fraudstream_retrain_seconds"}),
-    Panel("Rounds", "short", "By how they ended.",
-          {"{{result}}": "sum by (result) (fraudstream_retrains_total)"}),
 ]  # fmt: skip
 
 DASHBOARDS = {

@@ -15,7 +15,8 @@ from msgspec import structs
 
 from fraudstream.bus.base import Headers
 from fraudstream.bus.memory import MemoryMessage
-from tests.stream.bad import BAD, NULL_KEY
+from fraudstream.errors import RecordError
+from tests.stream.bad import BAD, NULL_KEY, REQUIRED
 from tests.stream.running import Running, as_messages, header, start
 from tests.worlds import TinyWorld
 
@@ -206,3 +207,18 @@ def test_bad_transactions_served_before_leave_no_trace_in_a_rebuilt_state(
     later = whole.decisions()[drawn[:served].count(GOOD) :]
     assert run.decisions() == [structs.replace(decision, sequence=at) for at, decision in enumerate(later)]
     assert len(run.sent("dlq")) == len(drawn[served:]) - drawn[served:].count(GOOD)
+
+
+def test_dead_letters_are_counted_by_the_kind_of_reason(tiny_world: TinyWorld) -> None:
+    sent = made(tiny_world, [*BAD, NULL_KEYED])
+    run = start(tiny_world, [one.message for one in sent]).to_the_end()
+    counted = {
+        kind: run.metrics.registry.get_sample_value(
+            "fraudstream_dead_letters_total", {"stage": "decode", "reason": kind}
+        )
+        for kind in RecordError.kinds
+    }
+    assert sum(number or 0 for number in counted.values()) == len(sent)
+    assert all(counted.values()), "there is one of each kind"
+    assert (counted["key"], counted["size"], counted["future"]) == (1, 1, 2)
+    assert counted["missing"] == len(REQUIRED) + 1  # and an empty card
