@@ -22,7 +22,7 @@ from fraudstream.errors import BusError, ConfigError
 from fraudstream.records import Label
 from fraudstream.sections import LabelSettings, Settings
 
-IDS_MAX = 100_000  # labelled at once
+IDS_MAX = 10_000  # labelled at once
 _SHOWN = 5
 
 
@@ -112,7 +112,7 @@ def find_places(
 
 def _place(message: Any, event_time_ms: int) -> Place:
     """Return where the transaction stands that a decision or an alert is of: its `ce_id` says so."""
-    _, _, at = (identity_of(message) or b"").decode().rpartition("/")[0].rpartition("/")
+    _, _, at = (identity_of(message) or b"").decode("utf-8", "replace").rpartition("/")[0].rpartition("/")
     partition = int(at) if at.isdigit() else message.partition()
     return Place(message.key(), partition, event_time_ms)
 
@@ -131,7 +131,7 @@ def check_labels(labels: Sequence[Label], places: Mapping[str, Place], now_ms: i
         event_ms = places[label.transaction_id].event_time_ms
         if label.known_at > now_ms:
             raise ConfigError(f"--known-at {iso(label.known_at)}: is in the future; give when it was known")
-        if event_ms is not None and label.known_at < event_ms:
+        if event_ms is not None and label.known_at < min(event_ms, now_ms):  # a clock may be behind
             raise ConfigError(
                 f"--known-at {iso(label.known_at)}: is before {label.transaction_id} itself ({iso(event_ms)})"
             )
@@ -171,7 +171,9 @@ def send_labels(settings: Settings, labels: Sequence[Label], places: Mapping[str
     left = producer.flush(FLUSH_TIMEOUT_S)
     if failed or left:
         why = failed[0] if failed else f"no answer within {FLUSH_TIMEOUT_S:.0f} s"
-        raise BusError(f"{topic}: {len(failed) + left} of {len(labels)} labels were not delivered: {why}")
+        raise BusError(
+            f"{topic}: {len(failed) + left} of {len(labels)} labels were not delivered: {why}; give them again"
+        )
     return sent
 
 
