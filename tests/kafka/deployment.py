@@ -80,9 +80,7 @@ class Deployment:
         self.config.write_text(world.toml_with(sections), "utf-8")
         self.settings: Settings = load_settings(self.config, environment={})
         self.workers: list[WorkerProcess] = []
-        self._outsider = Consumer(
-            {"bootstrap.servers": bootstrap, "group.id": self.settings.worker.group, "log_level": 0}
-        )
+        self._outsider = self._no_member()
 
     def __enter__(self) -> Self:
         return self
@@ -153,8 +151,15 @@ class Deployment:
         except KafkaException as error:
             if error.args[0].code() not in _STARTING:
                 raise
+            self._outsider = (
+                self._no_member()
+            )  # this one may have forgotten its brokers, see `fraudstream.bus.lost`
             return {}
         return {one.partition: one.offset for one in found if one.offset >= 0}
+
+    def _no_member(self) -> Consumer:
+        group = self.settings.worker.group
+        return Consumer({"bootstrap.servers": self.bootstrap, "group.id": group, "log_level": 0})
 
 
 _STARTING = (
