@@ -109,8 +109,10 @@ def figures(lines: Lines, unit: str, width: int, height: int) -> str:
         name if "/" in name and not unit else f"{spelled(points[-1][1])} {unit}"
         for name, points in lines.items()
     ]
+    text = " ".join(names)
+    size = min(26, int(1.6 * width / max(len(text), 1)))
     middle = f'x="{width / 2}" y="{height / 2 + 20}" text-anchor="middle"'
-    return f'<text {middle} class="big">{escape(" ".join(names))}</text>'
+    return f'<text {middle} class="big" style="font-size:{size}px">{escape(text)}</text>'
 
 
 def bars(lines: Lines, unit: str, width: int, height: int) -> str:
