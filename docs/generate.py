@@ -23,6 +23,7 @@ import yaml
 
 from deploy.grafana.panels import DASHBOARDS, dashboard
 from fraudstream import errors
+from fraudstream.bus.rights import PARTS, rights_of
 from fraudstream.cli import app
 from fraudstream.event import Field
 from fraudstream.features.aggregates import (
@@ -222,6 +223,7 @@ def rendered() -> dict[Path, str]:
             "labelled": _labelled(),
             "operators": _operators(),
         },
+        "security.md": {"rights": _rights()},
         "operations.md": {
             "metrics": _metrics(WorkerMetrics),
             "retrain metrics": _metrics(RetrainMetrics),
@@ -436,6 +438,18 @@ def _limits() -> str:
         ("`aliases.json`", f"{files.ALIASES_BYTES_MAX:,} bytes"),
     ]
     return _table(("what", "at most"), size)
+
+
+def _rights() -> str:
+    settings = load_settings(environment={})
+    rows = []
+    for part in PARTS:
+        named: dict[str, list[str]] = {}
+        for right in rights_of(settings, part):
+            names = named.setdefault(f"{right.operation} on {right.kind}", [])
+            names.append(f"`{right.name}{'*' * right.prefixed}`")
+        rows.append((f"`{part}`", "; ".join(f"{what} {', '.join(names)}" for what, names in named.items())))
+    return _table(("part", "rights"), rows)
 
 
 def _errors() -> str:

@@ -33,6 +33,9 @@ from fraudstream.words import read_words
 ENV_PREFIX = "FRAUDSTREAM_"
 ENV_CONFIG = "FRAUDSTREAM_CONFIG"
 ENV_LOG = "FRAUDSTREAM_LOG"
+SECRETS_IN_FILES = (
+    "sasl.username", "sasl.password", "ssl.key.password", "ssl.keystore.password", "sasl.oauthbearer.client.secret",
+)  # fmt: skip
 
 
 def load_settings(
@@ -56,6 +59,7 @@ def load_settings(
     if chosen is not None:
         _merge(merged, _read_toml(chosen))
     _apply_environment(merged, environment)
+    _read_secrets(merged)
     for dotted, value in (overrides or {}).items():
         if value is not None:
             section, key = dotted.split(".", 1)
@@ -112,6 +116,24 @@ def _apply_environment(merged: dict[str, Any], environment: Mapping[str, str]) -
             merged[section][key.replace("_", ".")] = text  # librdkafka reads text itself
         else:
             merged[section][key] = text if isinstance(merged[section].get(key), str) else _typed(text)
+
+
+def _read_secrets(merged: dict[str, Any]) -> None:
+    """Put the content of the files that `[kafka]` names for secrets in their place."""
+    for section in KAFKA_SECTIONS:
+        given = _table(merged, section)
+        for key in SECRETS_IN_FILES:
+            path = given.pop(f"{key}.file", None)
+            if path is None:
+                continue
+            where = f'{section}."{key}.file"'
+            if key in given:
+                raise ConfigError(f'{where}: {section}."{key}" is given, too; give one of the two')
+            try:
+                given[key] = Path(str(path)).read_text("utf-8").rstrip("\r\n")
+            except (OSError, ValueError) as error:
+                why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+                raise ConfigError(f"{where} = {json.dumps(path)}: cannot be read ({why})") from None
 
 
 def _typed(text: str) -> Any:

@@ -397,3 +397,22 @@ def test_every_example_loads_and_its_features_spell_out(example: Path) -> None:
 
 def test_there_are_examples() -> None:
     assert Path("examples/handbook/fraudstream.toml") in EXAMPLES
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_a_secret_may_stand_in_a_file_that_a_key_or_a_variable_names(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "secret").write_bytes(f" p=w {ending}".encode())
+    by_key = loaded(f'[kafka_consumer]\n"ssl.key.password.file" = "{tmp_path / "secret"}"')
+    assert by_key.kafka_consumer["ssl.key.password"] == " p=w "
+    assert "ssl.key.password.file" not in by_key.kafka_consumer
+    by_variable = loaded(environment={"FRAUDSTREAM_KAFKA__SASL_PASSWORD_FILE": str(tmp_path / "secret")})
+    assert by_variable.kafka["sasl.password"] == " p=w "
+
+
+def test_a_file_of_a_secret_that_cannot_be_read_or_is_one_too_many_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    for name, why in (("none", "No such file or directory"), ("bytes", "it is no UTF-8 text")):
+        line = told(environment={"FRAUDSTREAM_KAFKA__SASL_PASSWORD_FILE": str(tmp_path / name)})
+        assert line == f'kafka."sasl.password.file" = "{tmp_path / name}": cannot be read ({why})'
+    line = told(f'[kafka]\n"sasl.password" = "{SECRET}"\n"sasl.password.file" = "{tmp_path / "bytes"}"')
+    assert line == 'kafka."sasl.password.file": kafka."sasl.password" is given, too; give one of the two'

@@ -20,8 +20,10 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from fraudstream.bus.base import Headers, Positions, Sink
-from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, KafkaSource, client_config
+from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, KafkaSource, client, client_config
 from fraudstream.bus.lost import Doubts
+from fraudstream.bus.rights import KIND_OF, Right, lacks
+from fraudstream.bus.topics import lacking
 from fraudstream.clock import Seldom, monotonic_s
 from fraudstream.errors import BusError, FencedError
 from fraudstream.sections import Settings
@@ -64,8 +66,9 @@ class _Outgoing(ABC):
         config.setdefault("message.max.bytes", MESSAGE_BYTES_MAX)  # the topic's own limit decides
         config["delivery.report.only.error"] = True
         self._config = config
+        self._settings = settings
         self._source = source
-        self._producer = Producer(config)
+        self._producer = client(Producer, config)
         self._committing = False
         self._trying: _Call | None = None
         self._held: list[Message] = []
@@ -147,7 +150,10 @@ class _Outgoing(ABC):
 
     def _report(self, error: KafkaError | None, message: Any) -> None:
         if error is not None and error.code() not in _PASSING:
-            self._refused.append(f"{message.topic()}: {error.str()}")
+            why = f"{message.topic()}: {error.str()}"
+            if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                why = lacks([Right("topic", message.topic(), "Write")])
+            self._refused.append(why)
 
     def _check_refused(self) -> None:
         if self._refused:
@@ -359,7 +365,7 @@ class ExactlyOnce(_Outgoing):
     def _replace(self, reason: str) -> None:
         """Go on with another producer; taking the transactional id, it ends the transaction of this one."""
         log.warning("producer_replaced", reason=reason, action="sending it again")
-        self._producer = Producer(self._config)
+        self._producer = client(Producer, self._config)
         self._offering = None
         self._initialised = self._open = self._offered = self._ending = self._broken = False
 
@@ -380,6 +386,9 @@ class ExactlyOnce(_Outgoing):
         """
         if cause.code() in _FENCED or "fenced" in cause.str().lower():
             raise FencedError(f"another worker has taken the place of {self._id}: {cause.str()}") from None
+        if cause.code() in KIND_OF:
+            self._check_refused()
+            raise BusError(lacking(self._settings, "worker", cause)) from None
         now_s = monotonic_s()
         self._failing_since_s = self._failing_since_s or now_s
         if now_s - self._failing_since_s > GIVE_UP_S:

@@ -23,8 +23,9 @@ from confluent_kafka import (
 
 from fraudstream.bus.base import Handover, Positions
 from fraudstream.bus.lost import Hearing
+from fraudstream.bus.rights import KIND_OF, Right, lacks, refusal
 from fraudstream.clock import Seldom, monotonic_s, pause
-from fraudstream.errors import BusError, FencedError
+from fraudstream.errors import BusError, ConfigError, FencedError
 from fraudstream.sections import KafkaConfig, Settings
 
 log = structlog.get_logger("kafka")
@@ -51,7 +52,7 @@ _GROUP_CHANGES = (
 
 
 class Complaints:
-    """Says that the broker is away, once in a while, in one line."""
+    """Says that the broker is away or refuses us, once in a while, in one line."""
 
     def __init__(self, config: KafkaConfig) -> None:
         self._brokers = config.get("bootstrap.servers")
@@ -59,7 +60,11 @@ class Complaints:
 
     def __call__(self, error: KafkaError) -> None:
         """Take what librdkafka says."""
-        if self._seldom.now():
+        if not self._seldom.now():
+            return
+        if refused := refusal(error):
+            log.warning("kafka_refuses", error=refused, action="retrying")
+        else:
             log.warning("kafka_unreachable", brokers=self._brokers, error=error.str(), action="retrying")
 
 
@@ -90,6 +95,18 @@ def client_config(settings: Settings, role: str) -> dict[str, Any]:
     return config
 
 
+def client(kind: Callable[[dict[str, Any]], Any], config: dict[str, Any]) -> Any:
+    """Return a client of librdkafka, which reads the files that the settings name.
+
+    Raises:
+        ConfigError: it does not take a setting.
+    """
+    try:
+        return kind(config)
+    except KafkaException as error:
+        raise ConfigError(f"[kafka]: {error.args[0].str()}") from None
+
+
 def patiently(ask: Callable[..., Any], what: Any) -> Any:
     """Ask a broker, again for a while where it cannot answer yet: a leader is elected, a topic has just been made.
 
@@ -100,8 +117,8 @@ def patiently(ask: Callable[..., Any], what: Any) -> Any:
     while True:
         try:
             return answered(ask(what, timeout=REQUEST_TIMEOUT_S))
-        except KafkaException:
-            if monotonic_s() > deadline_s:
+        except KafkaException as error:
+            if monotonic_s() > deadline_s or error.args[0].code() in KIND_OF:
                 raise
             pause(ASK_AGAIN_S)
 
@@ -130,6 +147,7 @@ class KafkaSource:
         self.begin_from: Positions = {}
         self.whole = False
         self._topic = settings.topics.transactions
+        self._group = settings.worker.group
         self._begin = str(settings.kafka_consumer.get("auto.offset.reset", "earliest"))
         self._high: Positions = {}
         self._refusals = 0
@@ -143,7 +161,7 @@ class KafkaSource:
         self._one_by_one = config.get("group.protocol", "classic") != "classic" or "cooperative" in str(
             config.get("partition.assignment.strategy", "")
         )
-        self._consumer = Consumer(config)
+        self._consumer = client(Consumer, config)
         self._hearing = Hearing(self._consumer, self._topic, config)
         self._consumer.subscribe(
             [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
@@ -158,14 +176,14 @@ class KafkaSource:
             first = []  # fetched before the partitions changed; it is read again
         self._hearing.heard(bool(first))
         self._count_partitions()
-        return _usable(first + rest, self._topic)
+        return _usable(first + rest, self._topic, self._group)
 
     def wait(self, timeout_s: float) -> None:
         """Serve the group without reading, as `Source` says."""
         generation = self.generation
         paused = self._consumer.assignment()
         self._consumer.pause(paused)
-        arrived = _usable(self._consumer.consume(1, timeout_s), self._topic)
+        arrived = _usable(self._consumer.consume(1, timeout_s), self._topic, self._group)
         self._consumer.resume(paused)  # also what is lost: it would come back paused
         self._early = self._early + arrived if self.generation == generation else []
         self._count_partitions()
@@ -200,6 +218,8 @@ class KafkaSource:
             self._consumer.commit(offsets=self.offsets(positions), asynchronous=False)
         except KafkaException as error:
             cause = error.args[0]
+            if cause.code() in KIND_OF:
+                raise BusError(_denied(cause, self._topic, self._group)) from None
             self._refusals += 1
             passing = cause.retriable() or cause.code() in _GROUP_CHANGES
             if not passing or self._refusals > REFUSALS_MAX:
@@ -257,7 +277,10 @@ class KafkaSource:
         try:
             self._take(consumer, partitions)
         except KafkaException as error:
-            raise BusError(f"partitions of {self._topic} cannot be taken: {error.args[0].str()}") from None
+            cause = error.args[0]
+            if cause.code() in KIND_OF:
+                raise BusError(_denied(cause, self._topic, self._group)) from None
+            raise BusError(f"partitions of {self._topic} cannot be taken: {cause.str()}") from None
 
     def _take(self, consumer: Any, partitions: list[Any]) -> None:
         kept = [TopicPartition(self._topic, p) for p in self.emit_from] if self._one_by_one else []
@@ -326,7 +349,7 @@ class KafkaReader:
     def __init__(self, settings: Settings, topic: str) -> None:
         self._topic = topic
         config = client_config(settings, "consumer") | {"enable.partition.eof": True}
-        self._consumer = Consumer(config | {"auto.offset.reset": "earliest"})
+        self._consumer = client(Consumer, config | {"auto.offset.reset": "earliest"})
         self._hearing = Hearing(self._consumer, topic, config)
         self._ahead: Positions = {}  # the end at the last rewind, until it is reached
         self._next: Positions = {}
@@ -379,8 +402,18 @@ class KafkaReader:
         self._consumer.close()
 
 
-def _usable(polled: list[Any], topic: str) -> list[Any]:
-    """Return the messages among what was polled."""
+def _denied(error: KafkaError, topic: str, group: str) -> str:
+    """Return which right a reader of the topic lacks."""
+    of_group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+    return lacks([Right("group", group, "Read") if of_group else Right("topic", topic, "Read")])
+
+
+def _usable(polled: list[Any], topic: str, group: str = "") -> list[Any]:
+    """Return the messages among what was polled. Raises BusError where waiting does not help.
+
+    Args:
+        group: whose member reads; empty: none, and what is refused to a group does not matter.
+    """
     if all(message.error() is None for message in polled):
         return polled
     messages = []
@@ -394,6 +427,11 @@ def _usable(polled: list[Any], topic: str) -> list[Any]:
             raise BusError(f"the position in {topic} is gone from the broker: {error.str()}")
         elif error.code() == KafkaError.FENCED_INSTANCE_ID:
             raise FencedError(f"another worker has joined as this one (worker.instance): {error.str()}")
+        elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise BusError(_denied(error, topic, group))
+        elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            if group:
+                raise BusError(_denied(error, topic, group))
         elif error.fatal():
             raise BusError(f"the consumer cannot go on: {error.str()}")
         elif error.code() != KafkaError._PARTITION_EOF:

@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from fraudstream.bus.base import Positions
-from fraudstream.bus.kafka import REQUEST_TIMEOUT_S, client_config, patiently
+from fraudstream.bus.kafka import REQUEST_TIMEOUT_S, client, client_config, patiently
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError
 from fraudstream.sections import Settings
@@ -34,7 +34,7 @@ class KafkaLog:
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 10,  # else each question behind a fetch at a topic's end waits half a second
         }
-        self._consumer = Consumer(config | {"auto.offset.reset": "earliest"})
+        self._consumer = client(Consumer, config | {"auto.offset.reset": "earliest"})
 
     def scan(self, topic: str, since_ms: int | None = None, begin: Positions | None = None) -> Iterator[Any]:
         """Yield a topic's messages up to its current end, in order within a partition.
@@ -113,6 +113,8 @@ class KafkaLog:
                 if message.topic() not in (topic, None):
                     continue  # fetched before, of what was read last
                 error = message.error()
+                if error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    continue  # no member of a group reads here
                 if error is not None and error.code() != KafkaError._PARTITION_EOF:
                     raise BusError(f"{topic}: {error.str()}")
                 heard_s = monotonic_s()

@@ -9,7 +9,8 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from fraudstream.bus.base import Positions
-from fraudstream.bus.kafka import REQUEST_TIMEOUT_S, client_config, patiently
+from fraudstream.bus.kafka import REQUEST_TIMEOUT_S, client, client_config, patiently
+from fraudstream.bus.rights import Right, lacks
 from fraudstream.clock import Seldom
 from fraudstream.errors import BusError
 from fraudstream.sections import Settings
@@ -44,7 +45,7 @@ class KafkaTail:
             "enable.partition.eof": True,
             "isolation.level": "read_committed",
         }
-        self._consumer = Consumer(config)
+        self._consumer = client(Consumer, config)
         self._read: set[Place] = set()
         self._high: dict[Place, int] = {}
         self._ahead: set[Place] = set()  # not at its end yet, since it is read
@@ -81,6 +82,10 @@ class KafkaTail:
                 self._ahead.discard(place)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:
                 raise BusError(f"{place[0]}/{place[1]}: {_WAYS_ON} ({error.str()})")
+            elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise BusError(lacks([Right("topic", place[0], "Read")]))
+            elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                pass  # no member of a group reads here
             elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART or error.fatal():
                 raise BusError(f"{place[0]}: {error.str()}")
             else:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from fraudstream.bus.kafka import (
@@ -13,33 +14,119 @@ from fraudstream.bus.kafka import (
     REQUEST_TIMEOUT_S,
     SESSION_TIMEOUT_MS,
     Complaints,
+    client,
     client_config,
 )
+from fraudstream.bus.rights import KIND_OF, Right, lacks, refusal, rights_of
 from fraudstream.clock import monotonic_s, pause
 from fraudstream.errors import BusError
 from fraudstream.sections import Settings
 
 log = structlog.get_logger("kafka")
 
+ANSWER_WITHIN_S = 1.0
+REFUSALS_MAX = 2
 
-def wait_for_topics(settings: Settings, wanted: Sequence[str], stop: Callable[[], bool]) -> None:
-    """Return once the broker answers and has these topics; say so while it does not.
+
+def wait_for_broker(
+    settings: Settings, rights: Sequence[Right], stop: Callable[[], bool], patience_s: float = math.inf
+) -> None:
+    """Return once the broker answers, has the topics and grants the rights; say so while it is away.
+
+    Args:
+        patience_s: how long it may be away.
 
     Raises:
-        BusError: a topic does not exist.
+        BusError: it refuses the credentials or a certificate, a topic does not exist, a right is missing, or it
+            stayed away.
     """
-    admin = AdminClient(client_config(settings, "admin"))
-    complain = Complaints(settings.kafka)
+    complain, said = Complaints(settings.kafka), list[KafkaError]()
+    admin = client(AdminClient, client_config(settings, "admin") | {"error_cb": said.append})
+    deadline_s = monotonic_s() + patience_s
+    times_refused = 0  # a broker that goes down while a connection is made looks like one that refuses it
     while not stop():
         try:
-            known = admin.list_topics(timeout=2.0).topics
+            _check_rights(admin, rights)
+            return
         except KafkaException as error:
-            complain(error.args[0])
+            admin.poll(0)  # librdkafka tells now what the matter is
+            refused = [line for line in map(refusal, said) if line]
+            reason = said[0] if said else error.args[0]
+            said.clear()
+            times_refused = times_refused + 1 if refused else 0
+            if times_refused == REFUSALS_MAX:
+                raise BusError(refused[-1]) from None
+            if monotonic_s() > deadline_s:
+                raise BusError(f"{settings.kafka['bootstrap.servers']}: {reason.str()}") from None
+            if not refused:
+                complain(reason)
+
+
+def meet_broker(settings: Settings, part: str) -> None:
+    """Do as `wait_for_broker` for a part that ends, and does not wait long for a broker that is away."""
+    wait_for_broker(settings, rights_of(settings, part), lambda: False, REQUEST_TIMEOUT_S)
+
+
+def lacking(settings: Settings, part: str, error: KafkaError) -> str:
+    """Return the line for a right that a broker refused while a part was at work.
+
+    The broker is asked which it is; where it cannot say, all are named that it may be.
+    """
+    rights = [right for right in rights_of(settings, part) if right.kind == KIND_OF[error.code()]]
+    admin = client(AdminClient, client_config(settings, "admin"))
+    try:
+        _check_rights(admin, rights)
+    except BusError as found:
+        return str(found)
+    except KafkaException as unanswered:
+        log.debug("rights_unknown", error=unanswered.args[0].str())
+    return lacks(rights)
+
+
+def _check_rights(admin: AdminClient, rights: Sequence[Right]) -> None:
+    """Raise BusError for rights that the broker refuses, as far as it tells, and for topics that are not there."""
+    known = admin.list_topics(timeout=ANSWER_WITHIN_S).topics
+    hidden = dict.fromkeys(
+        right.name for right in rights if right.kind == "topic" and right.name not in known
+    )
+    missing, refused, forbidden = [], [], set()
+    for name in hidden:
+        error = admin.list_topics(name, timeout=REQUEST_TIMEOUT_S).topics[name].error
+        if error is not None and error.code() in KIND_OF:
+            forbidden.add(name)
+        elif error is not None:
+            missing.append(name)
+    granted = _granted(admin, [right for right in rights if right.name not in hidden])
+    for right in rights:
+        operation = right.operation.upper()
+        if right.name in forbidden or operation not in granted.get((right.kind, right.name), [operation]):
+            refused.append(right)
+    if refused:
+        raise BusError(lacks(refused))
+    if missing:
+        raise BusError(f"missing topics: {', '.join(missing)}; run `fraudstream topics create`")
+
+
+def _granted(admin: AdminClient, rights: Sequence[Right]) -> dict[tuple[str, str], list[str]]:
+    """Return by kind and name the operations that are granted; nothing where the broker does not tell."""
+    options = {"include_authorized_operations": True, "request_timeout": REQUEST_TIMEOUT_S}
+    told: dict[tuple[str, str], list[str]] = {}
+    for kind, describe in (("group", admin.describe_consumer_groups), ("topic", admin.describe_topics)):
+        names = list(dict.fromkeys(right.name for right in rights if right.kind == kind))
+        if not names:
             continue
-        missing = [topic for topic in wanted if topic not in known]
-        if missing:
-            raise BusError(f"missing topics: {', '.join(missing)}; run `fraudstream topics create`")
-        return
+        for name, answer in describe(TopicCollection(names) if kind == "topic" else names, **options).items():
+            try:
+                operations = answer.result().authorized_operations
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError._UNSUPPORTED_FEATURE:
+                    return {}  # so says the demo's built-in broker
+                if error.args[0].code() in KIND_OF:
+                    told[kind, name] = []
+            else:
+                if operations:
+                    told[kind, name] = [operation.name for operation in operations]
+    return told
 
 
 def wait_for_others_to_go(settings: Settings, stop: Callable[[], bool]) -> str:
@@ -48,7 +135,7 @@ def wait_for_others_to_go(settings: Settings, stop: Callable[[], bool]) -> str:
     One without a name that a broker cannot be told to be another may be this worker's former self: it is waited for
     until its session ends.
     """
-    admin = AdminClient(client_config(settings, "admin"))
+    admin = client(AdminClient, client_config(settings, "admin"))
     group, ours = settings.worker.group, settings.worker.instance_name
     deadline_s = monotonic_s() + SESSION_TIMEOUT_MS / 1000 + 2
     while not stop():
@@ -89,13 +176,16 @@ def create_topics(settings: Settings) -> dict[str, str]:
         )
         for name in names
     ]
-    admin = AdminClient(client_config(settings, "admin"))
+    wait_for_broker(settings, [], lambda: False, REQUEST_TIMEOUT_S)
+    admin = client(AdminClient, client_config(settings, "admin"))
     result = {}
     for name, future in admin.create_topics(new, request_timeout=REQUEST_TIMEOUT_S).items():
         try:
             future.result(timeout=2 * REQUEST_TIMEOUT_S)
             result[name] = "created"
         except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise BusError(lacks([Right("topic", name, "Create")])) from None
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise BusError(f"{name}: {error.args[0].str()}") from None
             result[name] = "exists"

@@ -12,6 +12,7 @@ import sys
 import typer
 
 from fraudstream.cli import (
+    acls,
     alerts,
     archive,
     audit,
@@ -39,6 +40,7 @@ app = typer.Typer(
     context_settings={"max_content_width": 118},
 )
 inspect.register(app)
+acls.register(app)
 features.register(app)
 offline.register(app)
 evaluate.register(app)

@@ -110,6 +110,7 @@ def alerts_list(
 ) -> None:
     """List the alerts that are there now, or their cases, the largest first; one JSON object a line with --json."""
     from fraudstream.bus.kafka_log import KafkaLog
+    from fraudstream.bus.topics import meet_broker
     from fraudstream.console.alerts import first_of, read_alerts, written_since
     from fraudstream.console.verdicts import verdicts_since
     from fraudstream.console.worklist import alerts_table, cases_of, cases_table, first_cases
@@ -118,6 +119,7 @@ def alerts_list(
     wanted = _filter(
         settings, entity, outcome, case_id, model, (points_min, score_min, loss_min), (since, until)
     )
+    meet_broker(settings, "alerts list")
     with progress() as advance, closing(KafkaLog(settings, advance)) as log:
         verdicts = verdicts_since(log, settings, written_since(settings, wanted.since_ms))
         alerts = read_alerts(log, settings, wanted)
@@ -146,9 +148,11 @@ def alerts_show(
 ) -> None:
     """Show an alert whole: reasons, groups, the other alerts of its case, and the verdicts known so far."""
     from fraudstream.bus.kafka_log import KafkaLog
+    from fraudstream.bus.topics import meet_broker
     from fraudstream.console.worklist import find_alert
 
     settings = settings_from(config, brokers)
+    meet_broker(settings, "alerts list")
     with progress() as advance, closing(KafkaLog(settings, advance)) as log:
         shown = find_alert(log, settings, transaction_id)
     if shown is None:

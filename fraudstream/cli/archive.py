@@ -35,9 +35,11 @@ def archive(
 ) -> None:
     """Write transactions, decisions and labels from Kafka to Parquet by event date, each exactly once."""
     from fraudstream.bus.kafka_tail import KafkaTail
+    from fraudstream.bus.topics import meet_broker
     from fraudstream.stream.archiver import Archiver
 
     settings = settings_from(config, brokers, archive__uri=to)
+    meet_broker(settings, "archive")
     halted: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: halted.append(number))

@@ -24,11 +24,13 @@ def register(app: typer.Typer) -> None:
 def audit(config: Config = None, brokers: Brokers = None, as_json: AsJson = False) -> None:
     """Replay what was served, and compare its features; exit 1 if any differs or is missing."""
     from fraudstream.bus.kafka_log import KafkaLog
+    from fraudstream.bus.topics import meet_broker
     from fraudstream.features import build_catalog
     from fraudstream.stream.audit import audit as compare
     from fraudstream.stream.build import warmed_engine
 
     settings = settings_from(config, brokers)
+    meet_broker(settings, "audit")
     catalog = build_catalog(settings.features, settings.event)
     with progress() as advance, closing(KafkaLog(settings, advance)) as log:
         found = compare(

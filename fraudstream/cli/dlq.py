@@ -134,7 +134,7 @@ def dlq_replay(
     from fraudstream.stream.deadletters import DeadLetters, Filter, Replayed
 
     chosen, done, settings = Filter(stage, path, reason), Replayed(), settings_from(config, brokers)
-    with progress() as advance, closing(DeadLetters(settings, advance)) as letters:
+    with progress() as advance, closing(DeadLetters(settings, advance, "dlq replay")) as letters:
         if dry_run:
             done.replayed = sum(letters.goes_back(letter, chosen) for letter in letters.read())
         else:

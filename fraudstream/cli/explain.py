@@ -43,6 +43,7 @@ def explain(
 ) -> None:
     """Derive a decision again, and compare it with what was served; exit 1 if it differs or something is missing."""
     from fraudstream.bus.kafka_log import KafkaLog
+    from fraudstream.bus.topics import meet_broker
     from fraudstream.console.explained import plain, show
     from fraudstream.stream.rederive import rederive
     from fraudstream.stream.served import InTopics
@@ -52,6 +53,7 @@ def explain(
     if any(files):
         found = rederive(settings, _in_files(settings, *files), transaction_id)
     else:
+        meet_broker(settings, "explain")
         with progress() as advance:
             log = KafkaLog(settings, advance)
             try:

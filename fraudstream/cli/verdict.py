@@ -60,6 +60,7 @@ def label(
     All are looked up before any is sent. A later label takes an earlier one back.
     """
     from fraudstream.bus.kafka_log import KafkaLog
+    from fraudstream.bus.topics import meet_broker
     from fraudstream.clock import iso, now_ms
     from fraudstream.console.verdicts import IDS_MAX, Place, check_labels, find_places, ids_from, send_labels
     from fraudstream.records import Label
@@ -72,6 +73,7 @@ def label(
         raise ConfigError(f"label: {len(ids):,} transactions; give at most {IDS_MAX:,} at once")
     settings, now = settings_from(config, brokers), now_ms()
     known_ms = now if known_at is None else instant(known_at, "--known-at")
+    meet_broker(settings, "label")
     if key is None:
         with progress() as advance, closing(KafkaLog(settings, advance)) as log:
             places = find_places(log, settings, ids, max(0, now - period_ms(within, "--within")))

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, TopicPartition
 from rich.markup import escape
 
-from fraudstream.bus.kafka import client_config
-from fraudstream.bus.topics import wait_for_topics
+from fraudstream.bus.kafka import client, client_config
+from fraudstream.bus.rights import Right, lacks
+from fraudstream.bus.topics import wait_for_broker
 from fraudstream.errors import BusError
 from fraudstream.records import PATH, Alert
 from fraudstream.sections import Settings
@@ -35,9 +36,10 @@ def read_topic(settings: Settings, topic: str, from_beginning: bool) -> Iterator
 
     Reads without a consumer group of its own: nothing is committed, other readers are not disturbed.
     """
-    wait_for_topics(settings, [topic], lambda: False)
+    reads = [Right("topic", topic, "Read")]
+    wait_for_broker(settings, reads, lambda: False)
     config = client_config(settings, "consumer") | {"group.id": f"fraudstream-tail-{uuid.uuid4()}"}
-    consumer = Consumer(config)
+    consumer = client(Consumer, config)
     try:
         known = consumer.list_topics(topic, timeout=10.0).topics[topic].partitions
         start = OFFSET_BEGINNING if from_beginning else OFFSET_END
@@ -48,7 +50,7 @@ def read_topic(settings: Settings, topic: str, from_beginning: bool) -> Iterator
             for message in messages:
                 error = message.error()
                 if error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                    raise BusError(f"{topic}: {error.str()}")
+                    raise BusError(lacks(reads))
             yield [m.value() for m in messages if m.error() is None and m.value() is not None]
     finally:
         consumer.close()

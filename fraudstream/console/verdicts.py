@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 from confluent_kafka import KafkaException, Producer
 
-from fraudstream.bus.kafka import FLUSH_TIMEOUT_S, REQUEST_TIMEOUT_S, client_config
+from fraudstream.bus.kafka import FLUSH_TIMEOUT_S, REQUEST_TIMEOUT_S, client, client_config
 from fraudstream.bus.kafka_log import KafkaLog
 from fraudstream.clock import iso
 from fraudstream.console.alerts import identity_of
@@ -146,7 +146,7 @@ def send_labels(settings: Settings, labels: Sequence[Label], places: Mapping[str
         BusError: the broker cannot be reached, has too few partitions, or did not acknowledge one.
     """
     topic = settings.topics.labels
-    producer = Producer(client_config(settings, "producer"))
+    producer = client(Producer, client_config(settings, "producer"))
     sent: list[Sent] = []
     failed: list[str] = []
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from confluent_kafka import Producer
 
-from fraudstream.bus.kafka import FLUSH_TIMEOUT_S, client_config
+from fraudstream.bus.kafka import FLUSH_TIMEOUT_S, client, client_config
+from fraudstream.bus.topics import meet_broker
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError
 from fraudstream.sections import Settings
@@ -76,11 +77,12 @@ def send_world(
     Raises:
         BusError: something was not acknowledged.
     """
-    producer, failed = Producer(client_config(settings, "producer")), []
+    meet_broker(settings, "simulate --kafka")
+    producer, failed = client(Producer, client_config(settings, "producer")), []
 
     def report(error: Any, message: Any) -> None:
         if error is not None:
-            failed.append(error.str())
+            failed.append(f"{message.topic()}: {error.str()}")
 
     sent, began_s = 0, monotonic_s()
     first_ms: int | None = None

@@ -14,7 +14,8 @@ from fraudstream.batch import MISSING, TransactionBatch
 from fraudstream.bus.delivery import new_sink
 from fraudstream.bus.files import read_transactions
 from fraudstream.bus.kafka import KafkaReader, KafkaSource
-from fraudstream.bus.topics import wait_for_others_to_go, wait_for_topics
+from fraudstream.bus.rights import rights_of
+from fraudstream.bus.topics import wait_for_broker, wait_for_others_to_go
 from fraudstream.clock import monotonic_s
 from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
@@ -76,15 +77,11 @@ def build_worker(
     model = Model(parts, catalog)
     for stage in STAGES:
         metrics.stage_seconds.labels(stage).inc(0)
-    warm_kernels(catalog, settings)
-    log.info("kernels_warm", features=len(catalog), model=parts.version)
-    topics = settings.topics
-    needed = [topics.transactions, topics.decisions, topics.alerts, topics.dlq]
-    labelled = any(feature.label for feature in catalog.features)
-    needed += [topics.labels] * labelled + [topics.features] * settings.worker.feature_log
-    wait_for_topics(settings, needed, stop)
+    wait_for_broker(settings, rights_of(settings, "worker"), stop)  # first: what it refuses is said at once
     if stop():
         return None
+    warm_kernels(catalog, settings)
+    log.info("kernels_warm", features=len(catalog), model=parts.version)
     partial = partial_features(catalog)
     if partial and settings.worker.several == "refuse":
         _refuse_to_be_several(settings, partial, stop)
@@ -92,7 +89,8 @@ def build_worker(
     _give_way_soon()
     checkpoints = Checkpoints(settings, catalog, metrics) if settings.snapshots.folder else None
     source = KafkaSource(settings)
-    labels = KafkaReader(settings, topics.labels) if labelled else None
+    labelled = any(feature.label for feature in catalog.features)
+    labels = KafkaReader(settings, settings.topics.labels) if labelled else None
     return Worker(
         settings,
         lambda: warmed_engine(settings, catalog),

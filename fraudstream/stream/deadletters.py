@@ -14,8 +14,9 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from fraudstream.bus.base import Headers, Positions
-from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, client_config, patiently
+from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, client, client_config, patiently
 from fraudstream.bus.kafka_log import Advance, KafkaLog
+from fraudstream.bus.topics import meet_broker
 from fraudstream.errors import BusError
 from fraudstream.sections import Settings
 from fraudstream.stream.publish import DLQ_PREFIX
@@ -85,17 +86,19 @@ class DeadLetters:
 
     Args:
         advance: told of what is read, for a progress bar.
+        part: `dlq list` or `dlq replay`, for what is to be done.
 
     Raises:
-        BusError: there is no such topic, or the broker cannot be reached.
+        BusError: there is no such topic, the broker cannot be reached, or a right is missing.
     """
 
-    def __init__(self, settings: Settings, advance: Advance) -> None:
+    def __init__(self, settings: Settings, advance: Advance, part: str = "dlq list") -> None:
+        meet_broker(settings, part)
         self._settings = settings
         self._topic = settings.topics.dlq
         self._group = f"{settings.worker.group}.dlq"
         self._log = KafkaLog(settings, advance)
-        self._consumer = Consumer(client_config(settings, "consumer") | {"group.id": self._group})
+        self._consumer = client(Consumer, client_config(settings, "consumer") | {"group.id": self._group})
 
     def read(self, everything: bool = False) -> Iterator[Letter]:
         """Yield the open letters, or all that are kept."""
@@ -145,7 +148,7 @@ class DeadLetters:
     def _producer(self) -> Producer:
         config = client_config(self._settings, "producer") | {"transactional.id": f"{self._group}-replay"}
         config.setdefault("message.max.bytes", MESSAGE_BYTES_MAX)
-        producer = Producer(config)
+        producer = client(Producer, config)
         try:
             producer.init_transactions(2 * REQUEST_TIMEOUT_S)
         except KafkaException as error:

@@ -133,13 +133,15 @@ class KafkaBroker(Broker):
     ends, for whatever reason: start it from the main thread. (Only a SIGKILL of Python leaves the folder.)
     """
 
+    ports_more = 0  # of further listeners
+
     def __init__(self, port: int | None = None) -> None:
         """Chooses the ports; nothing runs before `start`.
 
         Args:
             port: where clients connect; a free one if None.
         """
-        self._port, self._controller_port = _free_ports(port)
+        self._port, self._controller_port, *self._more_ports = _free_ports(port, 2 + self.ports_more)
         super().__init__(f"127.0.0.1:{self._port}")
         self._cluster_id = ""
         self._folder: Path | None = None
@@ -209,15 +211,18 @@ class KafkaBroker(Broker):
         settings = self._folder / "server.properties"
         template = (_HERE / "server.properties").read_text()
         data = self._folder / "data"
-        settings.write_text(
-            template.format(port=self._port, controller_port=self._controller_port, data=data)
-        )
+        filled = template.format(port=self._port, controller_port=self._controller_port, data=data)
+        settings.write_text(filled + self._properties(self._folder))
         # 16 bytes; the first two keep the text from starting with a dash, which would read as an option.
         self._cluster_id = base64.urlsafe_b64encode(b"fs" + secrets.token_bytes(14)).decode().rstrip("=")
         arguments = ("format", "--standalone", "-t", self._cluster_id, "-c", str(settings))
         formatted = self.run_class("kafka.tools.StorageTool", *arguments)
         if formatted.returncode != 0:
             raise BrokerError(f"Kafka could not format its storage: {formatted.stdout}{formatted.stderr}")
+
+    def _properties(self, folder: Path) -> str:
+        """Further settings; of two with one name the later counts. `folder` is there as long as the data."""
+        return ""
 
     def _launch(self) -> None:
         assert self._folder is not None
@@ -367,8 +372,8 @@ def _admin(bootstrap: str) -> AdminClient:
     )
 
 
-def _free_ports(port: int | None) -> tuple[int, int]:
-    """A port for clients (the given one, if any) and one for the controller: free now, but not reserved."""
+def _free_ports(port: int | None, count: int) -> list[int]:
+    """Ports for clients (first the given one, if any) and for the controller: free now, but not reserved."""
     found = [] if port is None else [port]
     chance = secrets.SystemRandom()  # not the seeded one: two test runs would choose alike
     for candidate in chance.sample(_PORTS, k=1000):
@@ -379,8 +384,8 @@ def _free_ports(port: int | None) -> tuple[int, int]:
                 continue
         if candidate not in found:
             found.append(candidate)
-        if len(found) == 2:
-            return found[0], found[1]
+        if len(found) == count:
+            return found
     raise BrokerError(f"no free ports from {_PORTS.start} to {_PORTS.stop - 1}")
 
 

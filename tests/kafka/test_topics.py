@@ -60,7 +60,9 @@ def test_a_broker_that_is_not_there_is_said_in_one_line(tiny_world: TinyWorld) -
     assert ended.code == 1
     assert ended.out == ""
     assert "Traceback" not in ended.err
-    assert ended.err.splitlines()[-1].startswith("fraudstream: fraud.transactions: ")
+    said = ended.err.splitlines()[-1]
+    assert said.startswith(f"fraudstream: {brokers}: ")
+    assert "Connection refused" in said
 
 
 def test_what_the_broker_refuses_is_said_in_one_line(

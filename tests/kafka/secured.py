@@ -1,0 +1,153 @@
+"""A Kafka that knows who asks: SASL_SSL with SCRAM, SSL with client certificates, and an authorizer with ACLs.
+
+Its plain listener stays for the tests themselves, with every right. Certificates are made anew at each start; they
+are valid for 127.0.0.1 and not for localhost.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from tests.kafka.broker import KafkaBroker
+from tests.kafka.deployment import quiet_admin
+
+USER = "fraudstream"
+PASSWORD = "a password of the tests' own"
+REQUEST_TIMEOUT_S = 30.0
+
+_SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
+_PROPERTIES = """
+listeners=PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{sasl},SSL://127.0.0.1:{ssl},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{sasl},SSL://127.0.0.1:{ssl}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={scram} required;
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/broker.pem
+ssl.truststore.type=PEM
+ssl.truststore.location={folder}/ca.pem
+listener.name.ssl.ssl.client.auth=required
+ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+"""
+
+
+class Authority:
+    """Signs certificates; its own is in `{folder}/{name}.pem`."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.path = folder / f"{name}.pem"
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _named(name)
+        signed = _certificate(self._name, self._name, self._key).add_extension(
+            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        )
+        self._certificate = signed.sign(self._key, hashes.SHA256())
+        self.path.write_bytes(self._certificate.public_bytes(Encoding.PEM))
+
+    def issue(self, name: str, addresses: Iterable[str] = ()) -> Path:
+        """Write `{folder}/{name}.pem`, a key and its certificate with common name `name`; return the path."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        hosts = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+        certificate = _certificate(_named(name), self._name, key)
+        if hosts:
+            certificate = certificate.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+        path = self._folder / f"{name}.pem"
+        path.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            + certificate.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
+        )
+        return path
+
+
+def _named(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _certificate(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+    )
+
+
+class SecuredBroker(KafkaBroker):
+    """One with USER, who has no right at all before `allow`.
+
+    Attributes:
+        sasl_ssl, ssl: addresses of these listeners.
+        ca: the file of the authority that signed the broker's certificate.
+        client: the file of a certificate and key of USER.
+    """
+
+    ports_more = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sasl_ssl, self.ssl = (f"127.0.0.1:{port}" for port in self._more_ports)
+
+    def start(self) -> None:
+        """Start it, and make the user."""
+        super().start()
+        self._admin = quiet_admin(self.bootstrap)
+        info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        made = UserScramCredentialUpsertion(USER, info, PASSWORD.encode())
+        self._admin.alter_user_scram_credentials([made])[USER].result(REQUEST_TIMEOUT_S)
+
+    def allow(self, bindings: Iterable[AclBinding]) -> None:
+        """Let these be all that is allowed."""
+        everything = AclBindingFilter(
+            ResourceType.ANY,
+            None,
+            ResourcePatternType.ANY,
+            None,
+            None,
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        for gone in self._admin.delete_acls([everything]).values():
+            gone.result(REQUEST_TIMEOUT_S)
+        if granted := list(bindings):
+            for made in self._admin.create_acls(granted).values():
+                made.result(REQUEST_TIMEOUT_S)
+
+    def _properties(self, folder: Path) -> str:
+        authority = Authority(folder, "ca")
+        authority.issue("broker", ["127.0.0.1"])
+        self.ca, self.client = authority.path, authority.issue(USER)
+        sasl, ssl = self._more_ports
+        return _PROPERTIES.format(
+            scram=_SCRAM,
+            folder=folder,
+            plain=self._port,
+            controller=self._controller_port,
+            sasl=sasl,
+            ssl=ssl,
+        )
