@@ -55,6 +55,8 @@ MEANINGS = {
     "event.key": "entity that the message key holds; Kafka orders by it",
     "event.null_key": "what becomes of a message without a key: `reject` (dead letter) or `accept`",
     "event.future_tolerance": "how far ahead of the clock an event time may be; beyond it, a dead letter",
+    "event.token_key_file": "file of the key that tokens are made with, 16 to 64 bytes; see "
+    "[masking](security.md#card-numbers)",
     "event.message_bytes_max": "a longer message is a dead letter; 64 to 10000000",
     "state.lateness": "how far behind its entity's newest row a row may come and still be kept",
     "state.rows_max": "rows kept for one entity; beyond it the oldest go, flagged `rows_capped`",
@@ -161,6 +163,7 @@ ENTRY_MEANINGS = {
     "fields.values": "known values of a `category`; as a feature it is the position in this list",
     "fields.unit": "of a numeric timestamp `s`, `ms` (default), `us`, `ns`; of an amount `major` (default), `minor`",
     "fields.origin": "instant that a numeric timestamp counts from, ISO 8601; default 1970-01-01",
+    "fields.token": "a [token](security.md#card-numbers) takes the place of an id as soon as it is read",
     "fields.role": "`place` for an id or a category that says where something is; it groups reasons",
     "fields.decimals": "digits kept behind the point, 0 to 8; default 2 for an amount, 4 for a number",
     "features.entity": "one of `[event.entities]`, or `event` for the transaction itself",

@@ -26,6 +26,7 @@ from fraudstream.batch import MISSING, Int64, TransactionBatch
 from fraudstream.errors import ConfigError, RecordError
 from fraudstream.event import FIXED_POINT_MAX, TEXT_TYPES, EventType, Field, parse_instant_ms
 from fraudstream.records import Label, transaction_struct
+from fraudstream.tokens import Tokens
 
 TIME_MIN_MS = parse_instant_ms("1990-01-01")
 TIME_MAX_MS = parse_instant_ms("2200-01-01")
@@ -57,7 +58,7 @@ class Decoder:
         used: names of the fields that the batch shall carry; the roles and the entities always are.
 
     Raises:
-        ConfigError: a field's default is not a value of that field.
+        ConfigError: a field's default is not a value of that field, or the key of the tokens cannot be had.
     """
 
     def __init__(self, event: EventType, used: set[str]) -> None:
@@ -68,6 +69,7 @@ class Decoder:
         self._fields = {n: f for n, f in event.fields.items() if n in carried | used}
         for name, field in event.fields.items():
             _check_default(name, field)
+        self._tokens = Tokens(event.token_key_file) if event.token_key_file else None
         self._json = msgspec.json.Decoder(transaction_struct(event))
 
     @property
@@ -157,6 +159,8 @@ class Decoder:
             bad: Problems = {}
             if field.type in TEXT_TYPES:
                 texts[name] = read_texts(columns[name], field, bad)
+                if field.token and self._tokens is not None:
+                    texts[name] = self._tokens.of(texts[name])
             else:
                 measures[name] = read_measures(columns[name], field, bad)
             for row, reason in bad.items():

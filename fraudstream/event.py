@@ -40,6 +40,7 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         origin: the instant that a numeric timestamp counts from, ISO 8601; Unix epoch when empty.
         decimals: fractional digits kept of an amount or a number.
         role: `place` where an id or a category says where something is; for the groups of reasons.
+        token: a token takes the value's place as soon as it is read; an id only.
     """
 
     type: FieldType
@@ -51,6 +52,7 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     origin: str = ""
     decimals: int | None = None
     role: Literal["", "place"] = ""
+    token: bool = False
 
     @property
     def digits(self) -> int:
@@ -79,6 +81,7 @@ class EventType(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         null_key: `reject` sends a message without a key to the dead letters, `accept` takes it.
         future_tolerance: how far ahead of the clock an event time may be.
         message_bytes_max: a longer message is a dead letter.
+        token_key_file: the file of the key of all tokens.
         fields: the declared fields by name.
         entities: each entity's field, or fields for a pair such as card x merchant.
     """
@@ -92,6 +95,7 @@ class EventType(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     null_key: Literal["reject", "accept"] = "reject"
     future_tolerance: str = "1h"
     message_bytes_max: int = 65_536
+    token_key_file: str = ""
     fields: dict[str, Field]
     entities: dict[str, str | list[str]]
 
@@ -99,6 +103,11 @@ class EventType(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         """Return the fields that name an entity."""
         declared = self.entities[entity]
         return (declared,) if isinstance(declared, str) else tuple(declared)
+
+    @property
+    def token_of_key(self) -> str:
+        """Return the field whose token takes the message key's place in what is sent; empty: the key is passed on."""
+        return next((name for name in self.entity_fields(self.key) if self.fields[name].token), "")
 
     def source_of(self, field: str) -> str:
         """Return the key or column that carries a field."""
@@ -169,6 +178,13 @@ def check_event(event: EventType) -> None:
         _check_entity(event, name, declared)
     if event.key not in event.entities:
         raise ConfigError(f'event.key = "{event.key}": give one of the entities {_listed(event.entities)}')
+    tokens = [name for name, field in event.fields.items() if field.token]
+    if tokens and not event.token_key_file:
+        raise ConfigError(f"event.token_key_file: missing; event.fields.{tokens[0]}.token needs a key")
+    if event.fields[event.id].token:
+        raise ConfigError(
+            f"event.fields.{event.id}.token = true: labels and decisions name transactions by it"
+        )
     parse_duration_ms(event.future_tolerance, "event.future_tolerance")
     if not 64 <= event.message_bytes_max <= 10_000_000:
         raise ConfigError(f"event.message_bytes_max = {event.message_bytes_max}: give 64 to 10000000")
@@ -186,6 +202,8 @@ def _check_field(name: str, field: Field) -> None:
         raise ConfigError(f"{key}.decimals = {field.decimals}: 0 to 8, for an amount or a number")
     if field.role and field.type not in TEXT_TYPES:
         raise ConfigError(f'{key}.role = "{field.role}": only an id or a category has a role')
+    if field.token and field.type != "id":
+        raise ConfigError(f"{key}.token = true: only an id has a token in its place")
     if field.values and field.type != "category":
         raise ConfigError(f"{key}.values: only a category has listed values")
     if len(set(field.values)) < len(field.values):

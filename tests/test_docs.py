@@ -147,6 +147,16 @@ def test_the_readmes_messages_are_what_the_worker_writes(word: str, kind: Any) -
     assert msgspec.json.decode(message, type=kind)
 
 
+def test_every_test_that_the_page_on_security_names_exists() -> None:
+    text = (ROOT / "docs" / "security.md").read_text("utf-8")
+    named, file = [], ""
+    for path, test in re.findall(r"`(tests/[\w/]+\.py)?::(test_\w+)`", text):
+        file = path or file
+        named.append((file, test))
+    assert len(named) > 10
+    assert [one for one in named if f"def {one[1]}(" not in (ROOT / one[0]).read_text("utf-8")] == []
+
+
 def test_the_glossary_is_in_order() -> None:
     terms = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "glossary.md").read_text("utf-8"), re.MULTILINE)[
         2:

@@ -53,6 +53,7 @@ def test_the_defaults_are_complete_and_correct() -> None:
     assert settings.state.lateness_ms == 86_400_000
     assert settings.labels.maturity_ms == 30 * 86_400_000
     assert settings.kafka["bootstrap.servers"] == "127.0.0.1:9092"
+    assert settings.worker.web_host == "127.0.0.1"
 
 
 def test_a_flag_goes_before_a_variable_before_the_file_before_the_default() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from fraudstream.batch import Int64
+from fraudstream.batch import Int64, TransactionBatch
 from fraudstream.bus.base import Headers, Sink
 from fraudstream.clock import iso
 from fraudstream.decode import Rejected
@@ -125,9 +125,10 @@ class Publisher:
             repeat(serving.shed),
         )
         values = map(self._encode, decisions)
-        for value, number, source_row in zip(values, numbers, batch.source_row.tolist(), strict=True):
-            message = messages[source_row]
-            send(topic, value, message.key(), _headers(headers[number], prefix, message))
+        its_messages = [messages[source_row] for source_row in batch.source_row.tolist()]
+        keys = self._keys(batch, range(len(batch)), its_messages)
+        for value, number, message, key in zip(values, numbers, its_messages, keys, strict=True):
+            send(topic, value, key, _headers(headers[number], prefix, message))
 
     def alerts(
         self,
@@ -139,12 +140,22 @@ class Publisher:
     ) -> None:
         """Send the alerting rows with their explanations and cases."""
         rows = scored.alerting.nonzero()[0].tolist()
-        for row, why, case in zip(rows, explanations, cases, strict=True):
-            message = messages[int(scored.batch.source_row[row])]
+        its_messages = [messages[int(scored.batch.source_row[row])] for row in rows]
+        keys = self._keys(scored.batch, rows, its_messages)
+        for row, why, case, message, key in zip(rows, explanations, cases, its_messages, keys, strict=True):
             value = self._encode(self._alert(scored, serving, row, why, case))
             fixed = self._alert_headers[int(serving.model[row])]
             headers = _headers(fixed, f"{self._topics.transactions}/", message)
-            self._sink.send(self._topics.alerts, value, message.key(), headers)
+            self._sink.send(self._topics.alerts, value, key, headers)
+
+    def _keys(
+        self, batch: TransactionBatch, rows: Sequence[int], messages: Sequence[Any]
+    ) -> list[bytes | None]:
+        """Return the key of what is sent of rows: that of their messages, or the token that stands for it."""
+        if not self._event.token_of_key:
+            return [message.key() for message in messages]
+        texts = batch.texts[self._event.token_of_key]
+        return [None if (text := texts[row]) is None else text.encode() for row in rows]
 
     def dead_letters(self, rejected: Sequence[Rejected], messages: Sequence[Any], stage: str) -> None:
         """Send what could not be read: the original bytes, key and headers, and why."""

@@ -444,3 +444,22 @@ def stateful(run: Running) -> list[str]:
 
 def metric(run: Running, name: str, **labels: str) -> float | None:
     return run.metrics.registry.get_sample_value(name, labels)
+
+
+def test_with_tokens_all_is_decided_as_before_and_no_card_leaves_the_worker(
+    tiny_world: TinyWorld, uninterrupted: Running, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("0123456789abcdef", "utf-8")
+    fields = dict(tiny_world.settings.event.fields)
+    fields["card_id"] = msgspec.structs.replace(fields["card_id"], token=True)
+    tokens: dict[str, Any] = {"event__fields": fields, "event__token_key_file": str(tmp_path / "key")}
+    run = start(tiny_world, as_messages(tiny_world.rows), **tokens).to_the_end()
+    assert run.decisions() == uninterrupted.decisions()
+    sent = [*run.sent("decisions"), *run.sent("alerts")]
+    cards = {row["card_id"] for row in tiny_world.rows}
+    parts = [(m.key(), m.value(), *(value for _, value in m.headers() or [])) for m in sent]
+    left = b"".join(part or b"" for all_of_one in parts for part in all_of_one)
+    assert [card for card in cards if card.encode() in left] == []
+    assert len({m.key() for m in sent}) == len(cards)
+    for message, alert in zip(run.sent("alerts"), run.alerts(), strict=True):
+        assert message.key() == alert.entities["card"].encode()
