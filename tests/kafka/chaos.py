@@ -324,7 +324,9 @@ def play(
     """
     broker = own_broker or bootstrap
     assert broker is not None
-    lines = f'delivery = "{delivery}"\nbatch_rows_max = 64\ncommit_interval_ms = 100\nexplain_budget_ms = 60000'
+    lines = (
+        f'delivery = "{delivery}"\nbatch_rows_max = 64\ncommit_interval_ms = 100\nexplain_budget_ms = 60000'
+    )
     with deployed(broker, world, folder, partitions=PARTITIONS, worker=lines) as deployment:
         with deployment.config.open("a", encoding="utf-8") as config:
             config.write(f'\n[snapshots]\nfolder = "{folder / "snapshots"}"\ninterval = "2s"\n{UNDEGRADED}')
