@@ -73,9 +73,9 @@ class Decoder:
         self._json = msgspec.json.Decoder(transaction_struct(event))
 
     @property
-    def columns(self) -> set[str]:
-        """Return the keys or columns that are read."""
-        return {self._event.source_of(name) for name in self._fields}
+    def columns(self) -> dict[str, Field]:
+        """Return the keys or columns that are read, each with the field that reads it."""
+        return {self._event.source_of(name): field for name, field in self._fields.items()}
 
     def decode_messages(
         self,

@@ -1,6 +1,6 @@
 """The label ledger: who said what of which transactions, and when it was known. It only ever grows.
 
-It is a folder of Parquet or NDJSON files (or one file). A row is one label:
+It is a folder of Parquet, NDJSON or CSV files (or one file). A row is one label:
 
 - of a transaction (`transaction_id`), or of all transactions of an entity (`entity`, `key`) with event times in
   [`from`, `to`): "all of this card since Tuesday". Without `to` it speaks of what happened before it was known.

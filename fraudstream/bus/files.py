@@ -1,4 +1,4 @@
-"""Transactions and labels from Parquet and NDJSON files; tables to Parquet.
+"""Transactions and labels from Parquet, NDJSON and CSV files; tables to Parquet.
 
 A path is a file or a folder; a folder's files are read in the order of their names, which is the log order. Of
 an archive (`bus/archive.py`) those files are read that its manifest names, transactions by event time.
@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 
 from fraudstream.batch import TransactionBatch
 from fraudstream.bus.archive import archived_files
+from fraudstream.bus.csvfiles import csv_batches, csv_columns, csv_names
 from fraudstream.bus.raw import is_raw, read_raw
 from fraudstream.decode import Decoder, Rejected
 from fraudstream.errors import BusError, ConfigError, RecordError
 
 ROWS_A_BATCH = 8192
-_PARQUET, _NDJSON = (".parquet",), (".ndjson", ".jsonl", ".json")
+_PARQUET, _NDJSON, _CSV = (".parquet",), (".ndjson", ".jsonl", ".json"), (".csv",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +46,20 @@ def data_files(path: Path, begin_ms: int | None = None) -> list[Path]:
         ConfigError: there are none.
     """
     if not path.exists():
-        raise ConfigError(f"{path}: does not exist; give a Parquet or NDJSON file, or a folder of them")
+        raise ConfigError(f"{path}: does not exist; give a Parquet, NDJSON or CSV file, or a folder of them")
     if path.is_dir() and (archived := archived_files(path, begin_ms)) is not None:
         if not archived:
             raise ConfigError(f"{path}: holds no row that is asked for; run `fraudstream archive`")
         return archived
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    known = [p for p in files if p.suffix in _PARQUET + _NDJSON and not p.name.startswith((".", "_"))]
+    known = [p for p in files if p.suffix in _PARQUET + _NDJSON + _CSV and not p.name.startswith((".", "_"))]
     if not known:
-        raise ConfigError(f"{path}: holds no .parquet, .ndjson, .jsonl or .json file")
+        raise ConfigError(f"{path}: holds no .parquet, .ndjson, .jsonl, .json or .csv file")
     return known
 
 
 def count_rows(path: Path, begin_ms: int | None = None) -> int:
-    """Return how many rows the files hold, from Parquet's footers and by counting lines."""
+    """Return how many rows the files hold, from Parquet's footers and by counting lines (of CSV, one too many)."""
     total = 0
     for file in data_files(path, begin_ms):
         if file.suffix in _PARQUET:
@@ -97,7 +98,7 @@ def read_transactions(
 
 
 def columns_of(path: Path) -> set[str]:
-    """Return the names of the columns of the first file; of NDJSON, those of its first line.
+    """Return the names of the columns of the first file; of NDJSON and CSV, those of its first line.
 
     Raises:
         ConfigError: there is no file, or its first line is not a JSON object.
@@ -105,6 +106,8 @@ def columns_of(path: Path) -> set[str]:
     file = data_files(path)[0]
     if file.suffix in _PARQUET:
         return set(_opened(file).schema_arrow.names)
+    if file.suffix in _CSV:
+        return set(csv_names(file))
     with file.open("rb") as lines:
         try:
             return set(msgspec.json.decode(lines.readline(), type=dict[str, Any]))
@@ -126,6 +129,9 @@ def read_table(path: Path, columns: dict[str, pa.DataType], optional: Collection
         if file.suffix in _PARQUET:
             opened = _opened(file)
             table = opened.read([name for name in columns if name in opened.schema_arrow.names])
+        elif file.suffix in _CSV:
+            cells = csv_columns(file, list(columns))
+            table = pa.table({name: pa.array(column, pa.string()) for name, column in cells.items()})
         else:
             import pyarrow.json as pj  # loads a thread pool that Parquet users never need
 
@@ -161,6 +167,12 @@ def _batches(
                     raise ConfigError(f"{file}: {error}") from None
                 yield batch, rejected, part.num_rows
                 offset += part.num_rows
+        return
+    if file.suffix in _CSV:
+        try:
+            yield from csv_batches(file, decoder, rows_a_batch, offset)
+        except RecordError as error:
+            raise ConfigError(f"{file}: {error}") from None
         return
     with file.open("rb") as lines:
         while chunk := _some(lines, rows_a_batch):

@@ -28,6 +28,8 @@ def rows_of(path: Path, transaction_id: str) -> Iterator[dict[str, Any]]:
     for file in data_files(path):
         if file.suffix == ".parquet":
             yield from _of_parquet(file, transaction_id)
+        elif file.suffix == ".csv":
+            raise ConfigError(f"{file}: one transaction is looked up in Parquet and NDJSON files only")
         else:
             yield from _of_lines(file, transaction_id)
 

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     labels: Labels,
     transactions: Annotated[
-        Path | None, typer.Option(help="Parquet or NDJSON files of transactions, in log order.")
+        Path | None, typer.Option(help="Parquet, NDJSON or CSV files of transactions, in log order.")
     ] = None,
     scored: Annotated[
         Path | None, typer.Option(help="Instead of transactions: what `fraudstream replay` wrote.")

@@ -46,10 +46,12 @@ def features_list(config: Config = None, as_json: AsJson = False) -> None:
     catalog = _catalog(settings)
     if as_json:
         octets = row_bytes(catalog)
-        print_json([{"name": f.name, "id": f.id, "entity": f.entity, "unit": f.unit, "meaning": f.meaning,
-                     "exactness": exactness(f, settings.state),
-                     "bytes_per_row": octets.get(stage_name(f.entity, f.resolution_ms), 0)}
-                    for f in catalog.features])  # fmt: skip
+        print_json({"features": [
+            {"name": f.name, "id": f.id, "entity": f.entity, "unit": f.unit, "meaning": f.meaning,
+             "exactness": exactness(f, settings.state),
+             "bytes_per_row": octets.get(stage_name(f.entity, f.resolution_ms), 0)}
+            for f in catalog.features
+        ]})  # fmt: skip
         return
     table = Table("feature", "unit", "exact?", "meaning", box=None)
     table.columns[0].no_wrap = True

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 @_labels.command("report")
 def labels_report(
-    labels: Annotated[Path, typer.Option(help="The ledger: Parquet or NDJSON files of labels.")],
+    labels: Annotated[Path, typer.Option(help="The ledger: Parquet, NDJSON or CSV files of labels.")],
     transactions: Annotated[
         Path | None, typer.Option(help="Their transactions: also report orphans, coverage and silences.")
     ] = None,
@@ -53,7 +53,7 @@ def labels_report(
 
 @_labels.command("import")
 def labels_import(
-    labels: Annotated[Path, typer.Option(help="Parquet or NDJSON files of labels.")],
+    labels: Annotated[Path, typer.Option(help="Parquet, NDJSON or CSV files of labels.")],
     to: Annotated[Path, typer.Option("--to", help="The ledger's folder; made if it is not there.")],
     as_json: AsJson = False,
 ) -> None:

@@ -103,7 +103,7 @@ def simulate(
 
 
 def train(
-    transactions: Annotated[Path, typer.Option(help="Parquet or NDJSON files of transactions.")],
+    transactions: Annotated[Path, typer.Option(help="Parquet, NDJSON or CSV files of transactions.")],
     labels: Labels,
     as_of: Annotated[
         str | None,
@@ -149,13 +149,13 @@ def train(
 
 def replay(
     transactions: Annotated[
-        Path, typer.Option(help="Parquet or NDJSON files of transactions, in log order.")
+        Path, typer.Option(help="Parquet, NDJSON or CSV files of transactions, in log order.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="Parquet or NDJSON files of labels with known_at (Unix ms), where features are fed by them."
+            help="Parquet, NDJSON or CSV files of labels with known_at (Unix ms), where features are fed by them."
         ),
     ] = None,
     start: Annotated[

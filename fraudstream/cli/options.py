@@ -25,7 +25,7 @@ Config = Annotated[
     ),
 ]
 Brokers = Annotated[str | None, typer.Option("--brokers", help="Kafka's host:port,host:port.")]
-Labels = Annotated[Path, typer.Option(help="Parquet or NDJSON files of labels with known_at (Unix ms).")]
+Labels = Annotated[Path, typer.Option(help="Parquet, NDJSON or CSV files of labels with known_at (Unix ms).")]
 RegistryFolder = Annotated[
     Path | None, typer.Option("--registry", help="Folder of all models; default: [model] registry.")
 ]

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def sentinel(
-    decisions: Annotated[Path, typer.Option(help="Parquet or NDJSON files of decisions.")],
+    decisions: Annotated[Path, typer.Option(help="Parquet, NDJSON or CSV files of decisions.")],
     labels: Labels,
     every: Annotated[
         str | None, typer.Option(help='Look again after this long ("5m"), until stopped; default: once.')

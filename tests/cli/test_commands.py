@@ -164,7 +164,7 @@ def test_the_settings_shown_are_those_in_force_with_secrets_hidden(tmp_path: Pat
 
 def test_the_features_listed_are_the_catalogues(tiny_world: TinyWorld) -> None:
     catalog = build_catalog(tiny_world.settings.features, tiny_world.settings.event)
-    listed = fraudstream("features", "list", "-c", tiny_world.config, "--json").last_object()
+    listed = fraudstream("features", "list", "-c", tiny_world.config, "--json").last_object()["features"]
     assert [entry["name"] for entry in listed] == catalog.names
     assert all(entry["meaning"] and entry["unit"] for entry in listed)
     shown = fraudstream("features", "list", "-c", tiny_world.config)

@@ -42,7 +42,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_the_list_says_meaning_unit_and_exactness(config: Path) -> None:
-    listed = fraudstream("features", "list", "-c", config, "--json").last_object()
+    listed = fraudstream("features", "list", "-c", config, "--json").last_object()["features"]
     assert {entry["name"]: (entry["unit"], entry["exactness"]) for entry in listed} == {
         "card_channel_online_and_amount_ge_100_count_24h": ("transactions", "exact up to 4,096 rows"),
         "card_channel_online_and_amount_ge_100_rate_24h": ("share", "exact up to 4,096 rows"),
