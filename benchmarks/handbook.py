@@ -45,7 +45,7 @@ from benchmarks.handbook_figures import BOOK, TEST_DAYS, Table, figures
 from benchmarks.handbook_prequential import prequential, table_of
 from benchmarks.machine import record, with_machine
 from benchmarks.product import EXAMPLES, command, environment_of, fraudstream, say
-from fraudstream.bus.kafka import client_config
+from fraudstream.bus.clients import client_config
 from fraudstream.event import parse_instant_ms
 from fraudstream.records import Alert, Decision
 from fraudstream.sections import Settings

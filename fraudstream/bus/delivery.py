@@ -20,7 +20,8 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from fraudstream.bus.base import Headers, Positions, Sink
-from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, KafkaSource, client, client_config
+from fraudstream.bus.clients import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, client, client_config
+from fraudstream.bus.kafka import KafkaSource
 from fraudstream.bus.lost import Doubts
 from fraudstream.bus.rights import KIND_OF, Right, lacks
 from fraudstream.bus.topics import lacking

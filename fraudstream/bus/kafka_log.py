@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from fraudstream.bus.base import Positions
-from fraudstream.bus.kafka import REQUEST_TIMEOUT_S, client, client_config, patiently
+from fraudstream.bus.clients import REQUEST_TIMEOUT_S, client, client_config, patiently
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError
 from fraudstream.sections import Settings

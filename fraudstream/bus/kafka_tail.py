@@ -9,7 +9,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from fraudstream.bus.base import Positions
-from fraudstream.bus.kafka import REQUEST_TIMEOUT_S, client, client_config, patiently
+from fraudstream.bus.clients import REQUEST_TIMEOUT_S, client, client_config, patiently
 from fraudstream.bus.rights import Right, lacks
 from fraudstream.clock import Seldom
 from fraudstream.errors import BusError

@@ -9,7 +9,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from fraudstream.bus.kafka import (
+from fraudstream.bus.clients import (
     MESSAGE_BYTES_MAX,
     REQUEST_TIMEOUT_S,
     SESSION_TIMEOUT_MS,

@@ -31,7 +31,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 
-from fraudstream.bus.kafka import client_config
+from fraudstream.bus.clients import client_config
 from fraudstream.bus.topics import create_topics
 from fraudstream.clock import monotonic_s
 from fraudstream.console.progress import progress_on

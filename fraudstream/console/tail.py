@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, TopicPartition
 from rich.markup import escape
 
-from fraudstream.bus.kafka import client, client_config
+from fraudstream.bus.clients import client, client_config
 from fraudstream.bus.rights import Right, lacks
 from fraudstream.bus.topics import wait_for_broker
 from fraudstream.errors import BusError

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 from confluent_kafka import KafkaException, Producer
 
-from fraudstream.bus.kafka import FLUSH_TIMEOUT_S, REQUEST_TIMEOUT_S, client, client_config
+from fraudstream.bus.clients import FLUSH_TIMEOUT_S, REQUEST_TIMEOUT_S, client, client_config
 from fraudstream.bus.kafka_log import KafkaLog
 from fraudstream.clock import iso
 from fraudstream.console.alerts import identity_of

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from confluent_kafka import Producer
 
-from fraudstream.bus.kafka import FLUSH_TIMEOUT_S, client, client_config
+from fraudstream.bus.clients import FLUSH_TIMEOUT_S, client, client_config
 from fraudstream.bus.topics import meet_broker
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError

@@ -14,7 +14,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from fraudstream.bus.base import Headers, Positions
-from fraudstream.bus.kafka import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, client, client_config, patiently
+from fraudstream.bus.clients import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, client, client_config, patiently
 from fraudstream.bus.kafka_log import Advance, KafkaLog
 from fraudstream.bus.topics import meet_broker
 from fraudstream.errors import BusError
