@@ -40,7 +40,7 @@ from fraudstream.registry import bundle, files, probe
 from fraudstream.registry.verify import CHILD_TIMEOUT_S
 from fraudstream.scoring import wellformed
 from fraudstream.scoring.model import POINTS_FPR
-from fraudstream.sections import FeatureGroup, Outcome, Settings
+from fraudstream.sections import PASSED_ON, FeatureGroup, Outcome, Settings
 from fraudstream.settings import ENV_PREFIX, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,6 +58,8 @@ MEANINGS = {
     "event.token_key_file": "file of the key that tokens are made with, 16 to 64 bytes; see "
     "[masking](security.md#card-numbers)",
     "event.message_bytes_max": "a longer message is a dead letter; 64 to 10000000",
+    "event.format": "of the messages of `topics.transactions`; the last two by the schemas of a "
+    "[registry](#schema-registry)",
     "state.lateness": "how far behind its entity's newest row a row may come and still be kept",
     "state.rows_max": "rows kept for one entity; beyond it the oldest go, flagged `rows_capped`",
     "state.entities_max": "entities kept of one kind; a further one has no history, flagged `untracked`",
@@ -279,7 +281,7 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 def settings_keys() -> list[str]:
     """Return every fixed setting as `section.key`."""
-    listed = ("features", "outcomes", "kafka", "kafka_consumer", "kafka_producer")
+    listed = ("features", "outcomes", *PASSED_ON)
     fixed = [name for name in Settings.__struct_fields__ if name not in listed]
     sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     keys = [f"{name}.{f.name}" for name in fixed for f in msgspec.structs.fields(sections[name])]

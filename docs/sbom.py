@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK, SBOM = ROOT / "requirements.lock", ROOT / "sbom.json"
-ELSEWHERE = {"appnope": "BSD License"}
+ELSEWHERE = {"appnope": "BSD License", "httpx2-jsfetch": "BSD-3-Clause"}
 
 # None obliges who uses a package unchanged to more than to keep its notices; MPL to publish changes of its own files.
 ALLOWED = {
@@ -29,10 +29,12 @@ ALLOWED = {
         "LLVM-exception",
         "MIT",
         "MIT-0",
+        "MIT-CMU",
         "MPL-2.0",
     ),
     *("PSF-2.0", "Zlib"),
     *(
+        "3-Clause BSD License",
         "MPL-2.0 AND MIT",
         "Apache 2.0",
         "Apache Software License",

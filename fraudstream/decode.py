@@ -39,6 +39,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 
 Column = Sequence[Any]
+Value = bytes | None | RecordError  # of a message; or why it has none that could be read
 Problems = dict[int, str]
 
 
@@ -79,7 +80,7 @@ class Decoder:
 
     def decode_messages(
         self,
-        values: Sequence[bytes | None],
+        values: Sequence[Value],
         keys: Sequence[bytes | None] | None,
         positions: tuple[npt.ArrayLike, npt.ArrayLike],
         now_ms: int | Int64 | None,
@@ -124,11 +125,11 @@ class Decoder:
         field = self._event.entity_fields(self._event.key)[0]
         return f'the message key is null; produce with {field} as the key, or set event.null_key = "accept"'
 
-    def _structs(self, values: Sequence[bytes | None], problems: dict[int, RecordError]) -> list[Any]:
+    def _structs(self, values: Sequence[Value], problems: dict[int, RecordError]) -> list[Any]:
         limit = self._event.message_bytes_max
         decode = self._json.decode
         try:
-            joined = b"".join(values)  # type: ignore[arg-type]  # a None is the slow path's
+            joined = b"".join(values)  # type: ignore[arg-type]  # what is no bytes is the slow path's
             if joined.isascii() and max(map(len, values), default=0) <= limit:  # type: ignore[arg-type]
                 return [decode(value) for value in values]  # type: ignore[arg-type]
         except (TypeError, msgspec.DecodeError, RecursionError):
@@ -243,12 +244,13 @@ _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>\$.*)`)?$", re.DOTALL)
 _MISSING_FIELD = re.compile(r"Object missing required field `(.+)`")
 
 
-def _decode_one(decode: Callable[[bytes], Any], value: bytes | None, limit: int) -> Any:
+def _decode_one(decode: Callable[[bytes], Any], value: Value, limit: int) -> Any:
+    if isinstance(value, RecordError):
+        raise value
     if value is None:
         raise RecordError("$", "the value is null; give a JSON object", "json")
-    if len(value) > limit:
-        reason = f"has {len(value)} bytes; {limit} are accepted (event.message_bytes_max)"
-        raise RecordError("$", reason, "size")
+    if (too_large := too_long(value, limit)) is not None:
+        raise too_large
     try:
         value.decode()  # also where a key that nobody reads carries the bad bytes
         return decode(value)
@@ -263,6 +265,13 @@ def _decode_one(decode: Callable[[bytes], Any], value: bytes | None, limit: int)
             reason = "is NaN or infinite, which JSON does not know"
             raise RecordError(f"$.{name}", reason, "json") from None
         raise RecordError("$", f"is not JSON: {error}", "json") from None
+
+
+def too_long(value: bytes, limit: int) -> RecordError | None:
+    """Return what is wrong with a message that is longer than accepted; None where it is not."""
+    if len(value) <= limit:
+        return None
+    return RecordError("$", f"has {len(value)} bytes; {limit} are accepted (event.message_bytes_max)", "size")
 
 
 def _not_a_number(value: bytes) -> str | None:

@@ -24,7 +24,7 @@ class RecordError(FraudstreamError):
         kind: one of `kinds`, to count by.
     """
 
-    kinds = ("json", "size", "key", "missing", "type", "value", "future")
+    kinds = ("json", "size", "key", "missing", "type", "value", "future", "schema")
 
     def __init__(self, path: str, reason: str, kind: str = "value") -> None:
         super().__init__(f"{path}: {reason}")
@@ -39,6 +39,10 @@ class DeadLetterLimitError(FraudstreamError):
 
 class BusError(FraudstreamError):
     """Check that the broker is reachable and that the topics exist and may be used; then restart."""
+
+
+class RegistryAwayError(BusError):
+    """The schema registry does not answer, or refuses: a worker waits and asks again; else mend it and run again."""
 
 
 class FencedError(BusError):

@@ -82,6 +82,7 @@ class EventType(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         future_tolerance: how far ahead of the clock an event time may be.
         message_bytes_max: a longer message is a dead letter.
         token_key_file: the file of the key of all tokens.
+        format: of the messages in their topic; in files they are always JSON.
         fields: the declared fields by name.
         entities: each entity's field, or fields for a pair such as card x merchant.
     """
@@ -96,6 +97,7 @@ class EventType(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     future_tolerance: str = "1h"
     message_bytes_max: int = 65_536
     token_key_file: str = ""
+    format: Literal["json", "avro", "protobuf"] = "json"
     fields: dict[str, Field]
     entities: dict[str, str | list[str]]
 

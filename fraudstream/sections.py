@@ -1,6 +1,7 @@
 """What can be set: a struct for each section of the TOML file, and all of them together.
 
-librdkafka's own names stand verbatim under `[kafka]` (every client), `[kafka_consumer]` and `[kafka_producer]`.
+librdkafka's own names stand verbatim under `[kafka]` (every client), `[kafka_consumer]` and `[kafka_producer]`,
+those of confluent-kafka's registry client under `[schema_registry]`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from msgspec import Meta
 from fraudstream.errors import ConfigError
 from fraudstream.event import EventType, parse_duration_ms, parse_instant_ms
 
-SECRET = re.compile(r"password|secret|[._]key|token|sasl\.username|oauthbearer", re.IGNORECASE)
+SECRET = re.compile(r"password|secret|[._]key|token|sasl\.username|oauthbearer|user\.info", re.IGNORECASE)
 _URI_KEYS = re.compile(r"//[^/]*@")
 _PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{43}=")  # base64 of 32 bytes
 
@@ -339,6 +340,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 KafkaValue = str | int | float | bool
 KafkaConfig = dict[str, KafkaValue]
 KAFKA_SECTIONS = ("kafka", "kafka_consumer", "kafka_producer")
+PASSED_ON = (*KAFKA_SECTIONS, "schema_registry")  # names that others define
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -365,12 +367,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     kafka: KafkaConfig
     kafka_consumer: KafkaConfig
     kafka_producer: KafkaConfig
+    schema_registry: KafkaConfig
 
     def shown(self) -> dict[str, Any]:
         """Return the settings as plain data with secrets hidden."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
-        for section in KAFKA_SECTIONS:
+        for section in PASSED_ON:
             plain[section] = {k: "***" if SECRET.search(k) else v for k, v in plain[section].items()}
+        if "url" in self.schema_registry:
+            plain["schema_registry"]["url"] = shown_uri(str(self.schema_registry["url"]))
         plain["archive"]["uri"] = shown_uri(self.archive.uri)
         return plain
 

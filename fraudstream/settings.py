@@ -20,6 +20,7 @@ from fraudstream.errors import ConfigError
 from fraudstream.event import EventType, Field, check_event
 from fraudstream.sections import (
     KAFKA_SECTIONS,
+    PASSED_ON,
     SECRET,
     DegradationSettings,
     KafkaValue,
@@ -112,8 +113,9 @@ def _apply_environment(merged: dict[str, Any], environment: Mapping[str, str]) -
             raise ConfigError(f"{name}: there is no section [{section}]; sections are {', '.join(merged)}")
         if not isinstance(merged[section], dict):
             raise ConfigError(f"{name}: [[{section}]] is a list of tables; give it in the TOML file")
-        if section in KAFKA_SECTIONS:
-            merged[section][key.replace("_", ".")] = text  # librdkafka reads text itself
+        if section in PASSED_ON:  # librdkafka reads text itself
+            passed = text if section in KAFKA_SECTIONS else _typed(text)
+            merged[section][key.replace("_", ".")] = passed
         else:
             merged[section][key] = text if isinstance(merged[section].get(key), str) else _typed(text)
 
@@ -150,7 +152,7 @@ def _checked(merged: dict[str, Any]) -> Settings:
         _converted(field, Field, f"event.fields.{name}")
     for name, entity in _table(_table(merged, "event"), "entities").items():
         _converted(entity, str | list[str], f"event.entities.{name}")
-    for section in KAFKA_SECTIONS:
+    for section in PASSED_ON:
         for name, value in _table(merged, section).items():
             _converted(value, KafkaValue, f'{section}."{name}"')
     settings = _converted(merged, Settings, "")
@@ -172,6 +174,12 @@ def _checked(merged: dict[str, Any]) -> Settings:
     _check_topics(settings.topics)
     if not str(settings.kafka.get("bootstrap.servers", "")):
         raise ConfigError('kafka."bootstrap.servers": missing; give "host:port,host:port"')
+    urls = str(settings.schema_registry.get("url", ""))
+    if settings.event.format != "json" and not _URLS.fullmatch(urls):
+        raise ConfigError(
+            f'schema_registry.url: event.format = "{settings.event.format}" needs it; give "http://host:8081", or '
+            "several with commas between them"
+        )
     return settings
 
 
@@ -203,6 +211,7 @@ def _check_topics(topics: TopicSettings) -> None:
         raise ConfigError(f"topics: names must differ, given are {', '.join(names)}")
 
 
+_URLS = re.compile(r"https?://[^\s,]+(, *https?://[^\s,]+)*")
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<kind>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.+)`")
 _MISSING = re.compile(r"Object missing required field `(.+)`")
@@ -227,7 +236,7 @@ def _one_line(message: str, plain: Any, where: str) -> str:
         return f"{prefix}{unknown[1]}: unknown setting; `fraudstream config show` lists the known ones"
     if missing := _MISSING.match(what):
         return f"{prefix}{missing[1]}: missing"
-    secret = path in KAFKA_SECTIONS or (path.startswith("kafka") and SECRET.search(path))
+    secret = path in PASSED_ON or (path.startswith(PASSED_ON) and SECRET.search(path))
     value = "***" if secret else _value_at(inner, plain)
     if what.startswith("Invalid enum value"):
         return f"{path} = {value}: expected one of {', '.join(_CHOICES[path.rsplit('.', 1)[-1]])}"

@@ -57,7 +57,7 @@ def explain(
         with progress() as advance:
             log = KafkaLog(settings, advance)
             try:
-                found = rederive(settings, InTopics(log, settings.topics), transaction_id)
+                found = rederive(settings, InTopics(log, settings), transaction_id)
             finally:
                 log.close()
     if as_json:

@@ -1,7 +1,8 @@
 """Messages of each topic -> Parquet tables by date, and what could not be read, untouched.
 
-A transaction stands as the bytes that came, so that a replay reads, and rejects, what the worker did. Decisions and
-labels have a column a field; a row of the feature log has one a feature. Times are Unix milliseconds UTC.
+A transaction stands as the JSON that came, or that its schema gave, so that a replay reads, and rejects, what the
+worker did. Decisions and labels have a column a field; a row of the feature log has one a feature. Times are Unix
+milliseconds UTC.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from fraudstream.batch import Int64
+from fraudstream.bus.formats import Read
 from fraudstream.bus.merge import Order
 from fraudstream.bus.raw import RAW, RAW_ORDER
 from fraudstream.decode import Decoder, LabelDecoder, Rejected
@@ -48,24 +50,34 @@ class Kind(Protocol):
 
 
 class Transactions:
-    """Transactions as they came, by event date."""
+    """Transactions as they came, by event date.
+
+    Args:
+        read: gives their JSON.
+    """
 
     name = "transactions"
     order = RAW_ORDER
 
-    def __init__(self, topic: str, decoder: Decoder) -> None:
+    def __init__(self, topic: str, decoder: Decoder, read: Read) -> None:
         self.topic = topic
         self._decoder = decoder
+        self._read = read
 
     def tables(self, messages: Sequence[Any]) -> tuple[Tables, Tables]:
-        """Return all of them by event date; one that cannot be read by that of its time stamp."""
+        """Return what is JSON by event date, no transaction by that of its time stamp; and what could not be read."""
+        read = self._read(messages)
+        unread = {row: str(value) for row, value in enumerate(read) if isinstance(value, RecordError)}
+        left = [messages[row] for row in unread]
+        messages = [message for row, message in enumerate(messages) if row not in unread]
+        values = [value for value in read if not isinstance(value, RecordError)]
         time_ms = np.array([message.timestamp()[1] for message in messages], np.int64)
         ids: list[str | None] = [None] * len(messages)
         reasons: list[str | None] = [None] * len(messages)
         for start in range(0, len(messages), ROWS_A_CHUNK):
             chunk = messages[start : start + ROWS_A_CHUNK]
             batch, rejected = self._decoder.decode_messages(
-                [message.value() for message in chunk],
+                values[start : start + len(chunk)],
                 [message.key() for message in chunk],
                 ([message.partition() for message in chunk], [message.offset() for message in chunk]),
                 time_ms[start : start + len(chunk)],
@@ -75,7 +87,8 @@ class Transactions:
                 ids[start + row] = transaction_id
             for bad in rejected:
                 reasons[start + bad.row] = str(bad.error)
-        return _by_date(_raw(messages, time_ms, ids, reasons), self.order), {}
+        good = _raw(messages, values, time_ms, ids, reasons)
+        return _by_date(good, self.order), _untouched(left, list(unread.values()))
 
 
 class Structs:
@@ -107,9 +120,7 @@ class Structs:
         ]
         table = pa.Table.from_pylist(rows, self._schema)
         left = [messages[row] for row in bad]
-        stamps = np.array([message.timestamp()[1] for message in left], np.int64)
-        untouched = _raw(left, stamps, [None] * len(left), list(bad.values()))
-        return _by_date(table, self.order), _by_date(untouched, RAW_ORDER)
+        return _by_date(table, self.order), _untouched(left, list(bad.values()))
 
 
 class Features:
@@ -138,9 +149,7 @@ class Features:
             for name, value in zip(ARCHIVE_COLUMNS, own, strict=True):
                 table = table.append_column(name, pa.repeat(value, len(table)))
             parts.append(table)
-        stamps = np.array([message.timestamp()[1] for message in left], np.int64)
-        reasons = ["$: is no message of the feature log"] * len(left)
-        untouched = _by_date(_raw(left, stamps, [None] * len(left), reasons), RAW_ORDER)
+        untouched = _untouched(left, ["$: is no message of the feature log"] * len(left))
         if not parts:
             return {}, untouched
         return _by_date(pa.concat_tables(parts, promote_options="default"), self.order), untouched
@@ -234,7 +243,11 @@ def _headers(message: Any) -> dict[str, str]:
 
 
 def _raw(
-    messages: Sequence[Any], time_ms: Int64, ids: Sequence[str | None], reasons: Sequence[str | None]
+    messages: Sequence[Any],
+    values: Sequence[bytes | None],
+    time_ms: Int64,
+    ids: Sequence[str | None],
+    reasons: Sequence[str | None],
 ) -> pa.Table:
     headers = [
         [{"name": name, "value": value} for name, value in message.headers() or []] for message in messages
@@ -245,12 +258,19 @@ def _raw(
         [message.offset() for message in messages],
         [message.timestamp()[1] for message in messages],
         [message.key() for message in messages],
-        [message.value() for message in messages],
+        values,
         headers,
         ids,
         reasons,
     ]
     return pa.table([pa.array(c, kind) for c, kind in zip(columns, RAW.types, strict=True)], RAW)
+
+
+def _untouched(messages: Sequence[Any], reasons: Sequence[str]) -> Tables:
+    """Return messages that could not be read, by the date of their time stamp."""
+    values = [message.value() for message in messages]
+    stamps = np.array([message.timestamp()[1] for message in messages], np.int64)
+    return _by_date(_raw(messages, values, stamps, [None] * len(messages), reasons), RAW_ORDER)
 
 
 def _by_date(table: pa.Table, order: Order) -> Tables:

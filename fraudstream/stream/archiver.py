@@ -10,6 +10,7 @@ import structlog
 
 from fraudstream.bus.archive import Archive
 from fraudstream.bus.base import Positions
+from fraudstream.bus.formats import new_reader
 from fraudstream.bus.raw import RAW_ORDER
 from fraudstream.bus.store import Store
 from fraudstream.clock import monotonic_s, now_ms
@@ -149,7 +150,9 @@ def kinds_of(settings: Settings) -> list[Kind]:
     """Return what is archived; the feature log where it is on."""
     topics = settings.topics
     found: list[Kind] = [
-        Transactions(topics.transactions, Decoder(settings.event, set(settings.event.fields))),
+        Transactions(
+            topics.transactions, Decoder(settings.event, set(settings.event.fields)), new_reader(settings)
+        ),
         decisions(topics.decisions),
         labels(topics.labels),
     ]

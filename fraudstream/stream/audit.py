@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fraudstream.batch import MISSING, Float64, Int64, TransactionBatch
+from fraudstream.bus.formats import new_reader
 from fraudstream.decode import Decoder
 from fraudstream.features import FeatureEngine
 from fraudstream.features.labels import KnownLabel
@@ -93,7 +94,8 @@ def audit(
     topics, found = settings.topics, Audit()
     runs = read_runs(read, topics)  # first: so the transactions of all of them are there
     catalog = warmed().catalog
-    transactions = Transactions(read(topics.transactions), Decoder(settings.event, catalog.fields_used))
+    decoder = Decoder(settings.event, catalog.fields_used)
+    transactions = Transactions(read(topics.transactions), decoder, new_reader(settings))
     dead, labels = read_dead_letters(read, topics), read_known(read, topics, settings.labels.ranks)
     if any(run.log for run in runs):
         found.features = {name: [0, 0, 0] for name in catalog.names}

@@ -76,7 +76,12 @@ class HotThread:
     def ready(self) -> bool:
         """Tell whether transactions are being decided."""
         worker = self.worker
-        return self.live() and worker is not None and worker.ready and not worker.waits_for_broker
+        return (
+            self.live()
+            and worker is not None
+            and worker.ready
+            and not (worker.waits_for_broker or worker.waits_for_registry)
+        )
 
 
 def create_app(settings: Settings, build: Build) -> faust.App:

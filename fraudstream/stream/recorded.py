@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fraudstream.batch import MISSING, Int64, TransactionBatch
+from fraudstream.bus.formats import Read as ReadJson
 from fraudstream.decode import Decoder, LabelDecoder
 from fraudstream.features.labels import KnownLabel, known_label
 from fraudstream.records import Decision
@@ -152,11 +153,14 @@ class Transactions:
         time_ms: [n] event times; MISSING where a message is no transaction.
 
     Memory: the bytes of all messages.
+
+    Args:
+        read: gives the JSON of messages.
     """
 
-    def __init__(self, messages: Iterable[Any], decoder: Decoder) -> None:
+    def __init__(self, messages: Iterable[Any], decoder: Decoder, read: ReadJson) -> None:
         self._decoder = decoder
-        taken = [(m.partition(), m.offset(), m.value(), m.key(), m.timestamp()[1]) for m in messages]
+        taken = [(m.partition(), m.offset(), *read([m]), m.key(), m.timestamp()[1]) for m in messages]
         taken.sort(key=lambda row: row[:2])
         self.partition = np.array([row[0] for row in taken], np.int64)
         self.offset = np.array([row[1] for row in taken], np.int64)

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import msgspec
 
 from fraudstream.batch import TransactionBatch
+from fraudstream.bus.formats import new_reader
 from fraudstream.decode import Decoder
 from fraudstream.records import Alert, Decision
-from fraudstream.sections import TopicSettings
+from fraudstream.sections import Settings
 from fraudstream.stream.featurelog import OWN_COLUMNS
 from fraudstream.stream.publish import RUN_HEADER
 from fraudstream.stream.recorded import table_of
@@ -100,9 +101,10 @@ class Served(Protocol):
 class InTopics:
     """What was served, in Kafka's topics."""
 
-    def __init__(self, log: Log, topics: TopicSettings) -> None:
+    def __init__(self, log: Log, settings: Settings) -> None:
         self._log = log
-        self._topics = topics
+        self._topics = settings.topics
+        self._read_json = new_reader(settings)
 
     @property
     def places(self) -> dict[str, str]:
@@ -165,7 +167,8 @@ class InTopics:
         message = self._log.at(self._topics.transactions, partition, offset)
         if message is None:
             return None
-        batch, _ = decoder.decode_messages([message.value()], [message.key()], ([partition], [offset]), None)
+        values = self._read_json([message])
+        batch, _ = decoder.decode_messages(values, [message.key()], ([partition], [offset]), None)
         return batch if batch.ids == [spoken.decision.transaction_id] else None
 
     def _position(self, headers: dict[str, str]) -> tuple[int, int] | None:

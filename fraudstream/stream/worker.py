@@ -19,7 +19,7 @@ from prometheus_client import Counter
 from fraudstream.batch import TransactionBatch
 from fraudstream.bus.base import LabelSource, Positions, Sink, Source
 from fraudstream.clock import monotonic_s, now_ms
-from fraudstream.decode import Decoder
+from fraudstream.decode import Decoder, Value
 from fraudstream.errors import BusError
 from fraudstream.features import FeatureEngine, new_engine, partial_features
 from fraudstream.metrics import STAGES, WorkerMetrics
@@ -43,12 +43,14 @@ from fraudstream.stream.publish import DECODE_STAGE, Publisher
 from fraudstream.stream.reload import Reloads
 from fraudstream.stream.runs import new_run
 from fraudstream.stream.serve import Server
+from fraudstream.stream.topicreader import TopicReader
 from fraudstream.stream.tracking import Marker, Tracking
 from fraudstream.words import read_words
 
 log = structlog.get_logger("worker")
 
 RETRY_AFTER_S = 0.1
+REGISTRY_AFTER_S = 0.5
 COMMIT_LOOK_S = 0.001  # how often to look whether a commit is through, while there is nothing else to do
 FINISH_WITHIN_S = 4.0  # of the 10 that a supervisor gives
 BACKLOG_ROWS = 8  # a few offsets may hold no message (a transaction's end): no backlog yet
@@ -121,6 +123,7 @@ class Worker:
         segment = {settings.quality.segment} - {""}
         fields_used = engine.catalog.fields_used | pipeline.policy.fields_used | segment
         self._decoder = Decoder(settings.event, fields_used)
+        self._reader = TopicReader(settings)
         self._publisher = Publisher(ends.sink, settings.topics, settings.event, pipeline.policy, [version])
         feature_log = None
         if settings.worker.feature_log:
@@ -150,7 +153,7 @@ class Worker:
         self._labels: LabelFeed | None = None
         if ends.labels is not None and engine.labels is not None:
             self._labels = LabelFeed(ends.labels, self._publisher, metrics, settings.labels)
-        self._polled: Sequence[Any] = []  # messages that wait for the labels
+        self._polled: Sequence[Any] = []  # messages that wait for the labels, or for their schemas
         self._generation = ends.source.generation
         self._restored: tuple[FeatureEngine, Stamp] | None = None
         self._goes_on: Positions | None = None  # where the state stands, if it can be gone on with as it is
@@ -183,12 +186,18 @@ class Worker:
         """Tell whether a commit has been going on for so long that nothing is being decided."""
         return self._commits.stuck
 
+    @property
+    def waits_for_registry(self) -> bool:
+        """Tell whether messages wait for schemas that cannot be had."""
+        return self._reader.waits
+
     def progress(self) -> dict[str, object]:
         """Return how far the state is rebuilt: messages left by partition until serving begins; and its warmth."""
         return {
             "model": self.pipeline.model.parts.version,
             **self._progress.told(self._left()),
             "waits_for_broker": self.waits_for_broker,
+            "waits_for_registry": self.waits_for_registry,
             **self.warmth(),
         }
 
@@ -241,9 +250,13 @@ class Worker:
             self._polled = messages
             return len(messages)
         self._learn(0.0, timer)
-        if messages or self._aligner.holds:
+        values = self._reader.read(messages)
+        if values is None:
+            self._hold(messages)
+            timer.lap("consume")
+        elif messages or self._aligner.holds:
             started_s = timer.last_s
-            self._take(messages, timer)
+            self._take(messages, values, timer)
             self._metrics.batch_rows.observe(len(messages))
             self._metrics.batch_seconds.observe(timer.last_s - started_s)
         if self._commits.owed and not self._commits.going_on and self._commits.due(timer.last_s):
@@ -340,6 +353,13 @@ class Worker:
         emit_from = self._ends.source.emit_from
         return {p: o for p, o in self._done.items() if o > emit_from.get(p, 0)}
 
+    def _hold(self, messages: Sequence[Any]) -> None:
+        """Keep messages whose schemas cannot be had yet; read nothing meanwhile."""
+        self._polled = messages
+        self._ends.source.wait(REGISTRY_AFTER_S)
+        if self._ends.source.generation != self._generation:
+            self._start_over()
+
     @property
     def _savable(self) -> bool:
         """Tell whether the state holds exactly what lies before some positions."""
@@ -380,6 +400,7 @@ class Worker:
         self._generation = source.generation
         self._aligner = Aligner()
         self._polled = []
+        self._reader.waits = False
         if self._goes_on is None:
             self._forget()
         if not partitions:
@@ -423,7 +444,7 @@ class Worker:
         empty = new_engine(self._settings, pipeline.engine.catalog)
         self._server.begin(Pipeline(empty, pipeline.model, pipeline.policy), self._server.run)
 
-    def _take(self, messages: Sequence[Any], timer: _Timer) -> None:
+    def _take(self, messages: Sequence[Any], values: Sequence[Value], timer: _Timer) -> None:
         """Decode messages and serve what need not wait for other partitions; no messages: what waited."""
         self._fresh = False
         partitions = [message.partition() for message in messages]
@@ -434,7 +455,7 @@ class Worker:
             self._progress.read_ms = messages[-1].timestamp()[1]
         rebuilding = not self.ready
         batch, rejected = self._decoder.decode_messages(
-            [message.value() for message in messages],
+            values,
             [message.key() for message in messages],
             (partitions, offsets),
             np.array([message.timestamp()[1] for message in messages], np.int64) if rebuilding else now_ms(),

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from fraudstream.bus.archive import Archive
 from fraudstream.bus.files import data_files, read_transactions
+from fraudstream.bus.formats import values_of
 from fraudstream.bus.memory import MemoryMessage
 from fraudstream.bus.raw import RAW_ORDER
 from fraudstream.bus.store import Store
@@ -26,7 +27,7 @@ DAY_MS = 86_400_000
 
 def archived(folder: Path, messages: list[MemoryMessage], decoder: Decoder, at_once: int) -> Path:
     """Archive a topic's messages, so many at once, and merge some of the files."""
-    kind, archive = Transactions("t", decoder), Archive(Store(str(folder)), "t")
+    kind, archive = Transactions("t", decoder, values_of), Archive(Store(str(folder)), "t")
     for start in range(0, len(messages), at_once):
         part = messages[start : start + at_once]
         tables, bad = kind.tables(part)

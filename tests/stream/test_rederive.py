@@ -46,7 +46,7 @@ def served(world: TinyWorld, **overrides: Any) -> tuple[Running, MemoryLog]:
 
 
 def again(run: Running, log: MemoryLog, transaction_id: str) -> Rederived:
-    return rederive(run.settings, InTopics(log, run.settings.topics), transaction_id)
+    return rederive(run.settings, InTopics(log, run.settings), transaction_id)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_a_model_that_is_gone_from_the_registry_is_named(
     shutil.copytree(tiny_world.folder / "models", tmp_path / "models")
     shutil.rmtree(tmp_path / "models" / "card_payment" / "0001")
     settings = tiny_world.settings_with(model__registry=str(tmp_path / "models"))
-    found = rederive(settings, InTopics(log, settings.topics), run.alerts()[0].transaction_id)
+    found = rederive(settings, InTopics(log, settings), run.alerts()[0].transaction_id)
     (missing,) = found.missing
     assert missing.what == "model"
     assert missing.why.startswith("card_payment/0001, which decided, cannot be loaded")
