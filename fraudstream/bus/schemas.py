@@ -29,6 +29,7 @@ Parse = Callable[[BytesIO], Any]
 TIMEOUT_S = 2.0  # the loop stands still for it
 ASK_AGAIN_S = 10.0  # for a schema that is not there: a replica of the registry may not know it yet
 REFUSED_MAX = 1_000
+DEPTH_MAX = 32  # of messages in messages
 ID_MAX = 2**31 - 1  # a registry takes a longer one for another address
 _NOT_THERE = (40401, 40402, 40403)  # the registry's own codes: no such subject, version, schema
 
@@ -98,6 +99,9 @@ class SchemaReader:
             raise _bad(
                 f"does not begin with the id of a schema: its first byte is 0x{first.hex()}, not 0x00{hint}"
             ) from None
+        indexes = schema_id.message_indexes or []
+        if len(indexes) > DEPTH_MAX or any(not 0 <= index <= ID_MAX for index in indexes):
+            raise _bad("names a message that no schema has")
         if schema_id.id is not None and schema_id.id > ID_MAX:
             raise _bad(f"names schema {schema_id.id}, which no registry has")
         return schema_id, payload

@@ -297,6 +297,24 @@ def test_a_protobuf_message_is_read_by_its_indexes_in_the_value_and_in_the_heade
     assert (batch.texts["merchant_id"], batch.texts["device_id"]) == ([str(2**60)], [None])
 
 
+@pytest.mark.parametrize(
+    "indexes",
+    [
+        bytes([6, 0, 0, 0]) * 100,
+        b"\x80\x01" + bytes(64),
+        b"\x02" + b"\xff" * 60_000 + b"\x01",
+        b"\x02\x01",
+        b"\x01",
+    ],
+    ids=["nested", "too deep", "a number without end", "negative", "a negative number of them"],
+)
+def test_indexes_that_no_schema_has_are_refused_soon(fixed: dict[str, Any], indexes: bytes) -> None:
+    reader, schema_id = fixed["protobuf"]
+    (read,) = reader([MemoryMessage(framed(schema_id, indexes))])
+    assert isinstance(read, RecordError)
+    assert len(str(read)) < 200
+
+
 def test_a_protobuf_schema_may_import_others_and_nest_messages(registry: RegistryStub) -> None:
     place = FileDescriptorProto(name="place.proto", package="bank", syntax="proto3")
     place.message_type.add(name="Place").field.add(name="city", number=1, type=9, label=1)
