@@ -36,6 +36,7 @@ ENV_CONFIG = "FRAUDSTREAM_CONFIG"
 ENV_LOG = "FRAUDSTREAM_LOG"
 SECRETS_IN_FILES = (
     "sasl.username", "sasl.password", "ssl.key.password", "ssl.keystore.password", "sasl.oauthbearer.client.secret",
+    "basic.auth.user.info", "bearer.auth.token", "bearer.auth.client.secret",
 )  # fmt: skip
 
 
@@ -121,8 +122,8 @@ def _apply_environment(merged: dict[str, Any], environment: Mapping[str, str]) -
 
 
 def _read_secrets(merged: dict[str, Any]) -> None:
-    """Put the content of the files that `[kafka]` names for secrets in their place."""
-    for section in KAFKA_SECTIONS:
+    """Put the content of the files that `[kafka]` and the like name for secrets in their place."""
+    for section in PASSED_ON:
         given = _table(merged, section)
         for key in SECRETS_IN_FILES:
             path = given.pop(f"{key}.file", None)

@@ -40,6 +40,7 @@ _topics = typer.Typer()
 @_config.command("check")
 def config_check(config: Config = None, as_json: AsJson = False) -> None:
     """Check settings, feature declarations and outcomes; exit 2 with one line for the first thing wrong."""
+    from fraudstream.bus.formats import new_reader
     from fraudstream.decode import Decoder
     from fraudstream.features import build_catalog, check_catalog
     from fraudstream.scoring import build_policy
@@ -51,6 +52,7 @@ def config_check(config: Config = None, as_json: AsJson = False) -> None:
     policy = build_policy(settings)
     words = read_words(settings.alerts.language, settings.alerts.words)
     Decoder(settings.event, set())
+    new_reader(settings)
     found = {
         "ok": True,
         "event": settings.event.name,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import fastavro
@@ -463,7 +464,7 @@ def test_a_registry_that_is_down_is_named_without_its_credentials() -> None:
     assert "hunter2" not in str(away.value)
 
 
-def test_credentials_are_given_and_hidden(registry: RegistryStub) -> None:
+def test_credentials_are_given_and_hidden(registry: RegistryStub, tmp_path: Path) -> None:
     registry.credentials = "user:hunter2"
     good = framed(registry.avro("s", record(*FIELDS)), avro(record(*FIELDS), ROW))
     name = "basic.auth.user.info"
@@ -477,6 +478,9 @@ def test_credentials_are_given_and_hidden(registry: RegistryStub) -> None:
         "FRAUDSTREAM_SCHEMA_REGISTRY__BASIC_AUTH_USER_INFO": "user:hunter2",
         "FRAUDSTREAM_SCHEMA_REGISTRY__TIMEOUT": "3",
     }
+    assert told(new_reader(load_settings(environment=variable)), good)["transaction_id"] == "t1"
+    (tmp_path / "secret").write_text(variable.pop("FRAUDSTREAM_SCHEMA_REGISTRY__BASIC_AUTH_USER_INFO") + "\n")
+    variable["FRAUDSTREAM_SCHEMA_REGISTRY__BASIC_AUTH_USER_INFO_FILE"] = str(tmp_path / "secret")
     assert told(new_reader(load_settings(environment=variable)), good)["transaction_id"] == "t1"
     with pytest.raises(RegistryAwayError, match="answers 401 Unauthorized"):
         new_reader(settings_of(registry.url, **{name: "user:wrong"}))([MemoryMessage(good)])
