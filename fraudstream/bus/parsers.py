@@ -29,7 +29,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def avro_parser(
     schema: Any, referenced: Referenced, indexes: Sequence[int] | None
 ) -> Callable[[BytesIO], Any]:
-    """Return what parses messages of an Avro schema; logical types become Python's own."""
+    """Return what parses messages of an Avro schema; logical types become Python's own.
+
+    Raises:
+        ValueError: a few bytes could claim any depth or length by this schema.
+    """
     named: dict[str, Any] = {}
 
     def parsed(one: Any) -> Any:
@@ -39,7 +43,49 @@ def avro_parser(
         return fastavro.parse_schema(json.loads(one.schema_str), named)
 
     writer = parsed(schema)
+    _check_bounded(writer, named, frozenset(), set())
     return lambda payload: fastavro.schemaless_reader(payload, writer, None)
+
+
+def _check_bounded(schema: Any, named: Mapping[str, Any], around: frozenset[str], checked: set[str]) -> None:
+    """Raise ValueError for a record that holds itself, and for an array whose items take no bytes.
+
+    fastavro follows a message as deep as it goes, past the end of the stack (a crash), and makes as many empty items
+    as it says. A Protobuf message is at most 100 deep.
+
+    Args:
+        around: names of the records around it; checked: of those that are known to be good.
+    """
+    if isinstance(schema, str):
+        schema = named.get(schema)
+    parts = schema if isinstance(schema, list) else []
+    if isinstance(schema, dict):
+        name = schema.get("name", "")
+        if name in around:
+            raise ValueError(f"record {name} holds itself")
+        if name in checked:
+            return
+        if schema["type"] == "array" and _takes_nothing(schema["items"], named):
+            raise ValueError("an array has items that take no bytes")
+        parts = [
+            *(field["type"] for field in schema.get("fields", ())),
+            schema.get("items"),
+            schema.get("values"),
+        ]
+        around = around | {name} if schema["type"] == "record" else around
+    for part in parts:
+        _check_bounded(part, named, around, checked)
+    if isinstance(schema, dict) and schema["type"] == "record":
+        checked.add(schema["name"])
+
+
+def _takes_nothing(schema: Any, named: Mapping[str, Any]) -> bool:
+    schema = named.get(schema, schema) if isinstance(schema, str) else schema
+    if not isinstance(schema, dict):
+        return bool(schema == "null")
+    if schema["type"] == "record":
+        return all(_takes_nothing(field["type"], named) for field in schema["fields"])
+    return schema["type"] == "null" or schema.get("size") == 0
 
 
 def protobuf_parser(

@@ -380,6 +380,47 @@ def test_what_cannot_be_read_is_named_in_one_line_and_the_others_are_read(
     assert read[1].kind == ("size" if kind == "too large" else "schema")
 
 
+PLACE = {"type": "record", "name": "Place", "fields": [{"name": "city", "type": "string"}]}
+NOTHING = {"type": "record", "name": "Nothing", "fields": [{"name": "x", "type": "null"}]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (["null", "bank.Transaction"], "record bank.Transaction holds itself"),
+        ({"type": "map", "values": "bank.Transaction"}, "record bank.Transaction holds itself"),
+        ({"type": "array", "items": "null"}, "an array has items that take no bytes"),
+        (
+            {"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}},
+            "an array has items that take no bytes",
+        ),
+        ({"type": "array", "items": NOTHING}, "an array has items that take no bytes"),
+    ],
+)
+def test_a_schema_by_which_few_bytes_claim_any_depth_or_length_is_refused(
+    registry: RegistryStub, kind: Any, line: str
+) -> None:
+    value = framed(registry.avro("s", record({"name": "x", "type": kind})), b"\x02" * 30_000)
+    assert line in told(new_reader(settings_of(registry.url)), value)
+
+
+def test_a_record_may_stand_in_several_places(registry: RegistryStub) -> None:
+    fields = [
+        {"name": "x", "type": PLACE},
+        {"name": "y", "type": ["null", "Place"]},
+        {"name": "z", "type": "null"},
+    ]
+    schema = {"type": "record", "name": "Outer", "fields": fields}
+    value = framed(
+        registry.avro("s", schema), avro(schema, {"x": {"city": "Ro"}, "y": {"city": "Na"}, "z": None})
+    )
+    assert told(new_reader(settings_of(registry.url)), value) == {
+        "x": {"city": "Ro"},
+        "y": {"city": "Na"},
+        "z": None,
+    }
+
+
 def test_a_schema_without_a_required_field_names_it(registry: RegistryStub) -> None:
     fewer = record(*FIELDS[:3])
     value = framed(registry.avro("s", fewer), avro(fewer, ROW))
