@@ -18,6 +18,7 @@ from fraudstream.metrics import RetrainMetrics, WorkerMetrics
 from fraudstream.records import Alert, Decision
 from fraudstream.sections import Settings
 from fraudstream.settings import load_settings
+from tests.cli.running import fraudstream
 
 ROOT = generate.ROOT
 README = (ROOT / "README.md").read_text("utf-8")
@@ -155,6 +156,15 @@ def test_every_test_that_the_page_on_security_names_exists() -> None:
         named.append((file, test))
     assert len(named) > 10
     assert [one for one in named if f"def {one[1]}(" not in (ROOT / one[0]).read_text("utf-8")] == []
+
+
+def test_the_state_that_capacity_counts_with_is_what_the_catalogue_keeps(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "capacity.md"
+    (toml,) = blocks(page, "toml")
+    (tmp_path / "fraudstream.toml").write_text(toml, "utf-8")
+    listed = fraudstream("features", "list", "-c", tmp_path / "fraudstream.toml")
+    told = "".join(line + "\n" for line in listed.out.splitlines() if line.startswith("state of "))
+    assert told in blocks(page, "")
 
 
 def test_the_glossary_is_in_order() -> None:
