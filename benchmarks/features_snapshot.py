@@ -27,6 +27,7 @@ from benchmarks.features_stream import DAY_MS, World
 from fraudstream.batch import TransactionBatch
 from fraudstream.features import FeatureEngine
 from fraudstream.features import snapshot as snapshots
+from fraudstream.features.engine import cases_of
 from fraudstream.features.snapshot import Snapshotter
 
 CHECKED_ROWS = 20_480
@@ -50,7 +51,9 @@ def snapshot(cards: int, rows_a_card: int, seed: int) -> dict[str, Any]:
         began_s = time.perf_counter()
         snapshots.save(engine, path)
         saved_s = time.perf_counter()
-        loaded = snapshots.load(path, catalog, settings.state, grace_ms=settings.labels.grace_ms)
+        tracked_days = settings.quality.tracked_days(settings.labels)
+        grace_ms, cases = settings.labels.grace_ms, cases_of(settings)
+        loaded = snapshots.load(path, catalog, settings.state, grace_ms, tracked_days, cases)
         result |= {"save_s": round(saved_s - began_s, 2), "load_s": round(time.perf_counter() - saved_s, 2)}
         result["file_bytes"] = sum(p.stat().st_size for p in (path, *path.rglob("*")) if p.is_file())
         rows_a_ms = rows / (DAYS * DAY_MS)
