@@ -63,6 +63,7 @@ bench: $(STAMP)  ## Every benchmark beside its baseline; JSON lines at the end
 	$(BIN)/python -m benchmarks.scoring --json
 	$(BIN)/python -m benchmarks.explain --json
 	$(BIN)/python -m benchmarks.worker --json
+	$(BIN)/python -m benchmarks.formats --json
 	$(BIN)/python -m benchmarks.promotion --json
 
 ci: test lint docs manifests  ## What CI runs

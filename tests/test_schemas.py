@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -10,8 +11,13 @@ import pytest
 
 from docs.generate import ROOT
 from fraudstream.ledger import read_ledger
+from fraudstream.registry import CHALLENGER
 from tests.stream.running import SENT, Running, as_messages, start
-from tests.worlds import TinyWorld
+from tests.stream.versions import add_smaller, copied, until, watched
+from tests.worlds import LIVE_MS, TinyWorld
+
+KINDS = ("decision", "alert")
+LATE_MS = LIVE_MS - 3 * 86_400_000
 
 
 def validator(name: str) -> Any:
@@ -31,6 +37,45 @@ def test_what_the_worker_writes_is_valid(played: Running, name: str, topic: str)
     assert sent
     checker = validator(name)
     assert [error.message for message in sent for error in checker.iter_errors(message)] == []
+
+
+def test_what_the_worker_writes_in_rarer_cases_is_valid(
+    tiny_world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tiny_world.rows[:300]
+    by_path = start(
+        tiny_world,
+        as_messages([*rows, *rows[-20:], {**rows[0], "transaction_id": "late", "event_time": LATE_MS}]),
+        worker__explain_budget_ms=0,
+        worker__batch_rows_max=50,
+        degradation__explanations_lag=150,
+        alerts__language="fr",
+    ).to_the_end()
+    registry = copied(tiny_world, tmp_path)
+    add_smaller(registry, 5)
+    registry.challenge("0002")
+    challenged = watched(tiny_world, registry, 100)
+    until(challenged, "loaded", CHALLENGER)
+    challenged.to_the_end()
+    unscored = start(tiny_world, as_messages(rows[:50]), degradation__on_failure="closed")
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no score")
+
+    monkeypatch.setattr(unscored.worker.pipeline, "score", fails)
+    unscored.to_the_end()
+    runs = (by_path, challenged, unscored)
+    sent = {
+        name: [json.loads(m.value() or b"") for run in runs for m in run.sent(f"{name}s")] for name in KINDS
+    }
+    for name, messages in sent.items():
+        checker = validator(name)
+        assert [error.message for message in messages for error in checker.iter_errors(message)] == []
+    flags = {flag for message in sent["decision"] for flag in message["flags"]}
+    assert flags >= {"late", "repeated", "unscored"}
+    assert any("challenger" in message for message in sent["decision"])
+    assert any("shed" in message for message in sent["decision"])
+    assert {message["method"] for message in sent["alert"]} == {"path", "treeshap", "none"}
 
 
 @pytest.mark.parametrize("name", ["decision", "alert"])

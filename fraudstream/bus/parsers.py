@@ -72,10 +72,10 @@ def _check_bounded(schema: Any, named: Mapping[str, Any], around: frozenset[str]
             schema.get("items"),
             schema.get("values"),
         ]
-        around = around | {name} if schema["type"] == "record" else around
+        around = around | {name} if "fields" in schema else around
     for part in parts:
         _check_bounded(part, named, around, checked)
-    if isinstance(schema, dict) and schema["type"] == "record":
+    if isinstance(schema, dict) and "fields" in schema:
         checked.add(schema["name"])
 
 
@@ -83,7 +83,7 @@ def _takes_nothing(schema: Any, named: Mapping[str, Any]) -> bool:
     schema = named.get(schema, schema) if isinstance(schema, str) else schema
     if not isinstance(schema, dict):
         return bool(schema == "null")
-    if schema["type"] == "record":
+    if "fields" in schema:
         return all(_takes_nothing(field["type"], named) for field in schema["fields"])
     return schema["type"] == "null" or schema.get("size") == 0
 
