@@ -2,7 +2,8 @@
 
 `python -m benchmarks.formats --json`. The same card payments, all twelve fields of the built-in event type, in
 batches of 256; schemas come from a registry of our own on a loopback port, and are known after the warm-up. JSON is
-the baseline; `avro_by_deserializer` is Avro with confluent-kafka's own deserializer in the place of our reader. The median of some passes over all messages, in one thread.
+the baseline; `avro_by_deserializer` is Avro with confluent-kafka's own deserializer in the place of our reader. The
+median of some passes over all messages, in one thread.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def test_what_the_worker_writes_in_rarer_cases_is_valid(
     assert flags >= {"late", "repeated", "unscored"}
     assert any("challenger" in message for message in sent["decision"])
     assert any("shed" in message for message in sent["decision"])
-    assert {message["method"] for message in sent["alert"]} == {"path", "treeshap", "none"}
+    assert {message["method"] for message in sent["alert"]} == {"path", "treeshap"}
 
 
 @pytest.mark.parametrize("name", ["decision", "alert"])

@@ -1,7 +1,7 @@
 """Schemas of a registry -> what parses messages into plain data: Avro by fastavro, Protobuf by Google's runtime.
 
-The deserializers of confluent-kafka are not used: Avro's takes three times as long (docs/decisions/0001), Protobuf's
-must be given the class of the message beforehand.
+The deserializers of confluent-kafka are not used: Avro's expands the schema again for each message, Protobuf's must
+be given the class of the message beforehand (docs/decisions/0001).
 """
 
 from __future__ import annotations
