@@ -22,6 +22,7 @@ from fraudstream.sections import FeatureGroup
 from fraudstream.stream.models import ModelWatch
 from tests.stream.running import Running, as_messages, start
 from tests.stream.versions import add_smaller, copied, describe, until, watched
+from tests.test_schemas import validator
 from tests.worlds import TinyWorld
 
 ROWS = 400
@@ -64,6 +65,8 @@ def test_each_decision_says_what_the_challenger_would_have_decided(
         Challenger(d.outcome, d.score, d.risk_points, "card_payment/0002") for d in other.decisions()
     ]
     assert [d.score for d in other.decisions()] != [d.score for d in alone.decisions()]
+    checker = validator("decision")
+    assert all(checker.is_valid(json.loads(m.value() or b"")) for m in run.sent("decisions"))
 
 
 def test_without_a_challenger_no_decision_has_the_field(tiny_world: TinyWorld, registry: Registry) -> None:
