@@ -137,7 +137,8 @@ def train(
     } | ({} if tuned is None else {"tuning": tuned.about})
     report = _report(booster, parts, metrics, about)
     served = reference_of(_as_served(_warm(training, catalog), settings.seed), catalog.names)
-    served |= reference_of(raw[:, None], [SCORE])
+    kept: Float64 = booster.predict(validation.X, raw_score=True)  # of the model that will score
+    served |= reference_of(kept[:, None], [SCORE])
     report[REFERENCE] = msgspec.json.encode(served).decode()
     return Trained(parts, about, metrics, golden, report)
 

@@ -20,8 +20,9 @@ from fraudstream.features import build_catalog, new_engine
 from fraudstream.features.keys import combine, hash_texts
 from fraudstream.ledger import Labels, read_labels
 from fraudstream.registry import Trust, verify_bundle
-from fraudstream.registry.bundle import REFERENCE
-from fraudstream.scoring.drift import Drift, read_reference
+from fraudstream.registry.bundle import REFERENCE, read_bundle
+from fraudstream.scoring import Model
+from fraudstream.scoring.drift import SCORE, Drift, read_reference
 from fraudstream.sections import Settings
 from fraudstream.simulate import DAY_MS
 from fraudstream.training.dataset import Dataset, Sampling, dataset_as_of
@@ -449,3 +450,17 @@ def test_a_searched_model_of_stable_features_is_served_like_any_other(
     plan = ReplayPlan(tiny_world.transactions, tmp_path / "scored.parquet", tiny_world.labels)
     replay_files(tiny_world.settings_with(model__version=str(bundle)), plan, ignore)
     assert len(set(pq.read_table(plan.output)["score"].to_pylist())) > 10
+
+
+def test_the_drift_reference_of_the_score_is_of_the_model_that_is_kept(
+    tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    bundle = train_on(tiny_world, tmp_path, training__trees_max=4)
+    parts = read_bundle(bundle, Trust()).parts
+    catalog = build_catalog(tiny_world.settings.features, tiny_world.settings.event)
+    windows = Windows.before(LIVE_MS, MATURITY_MS, tiny_world.settings.training)
+    known = read_labels(tiny_world.labels, {}).as_of(LIVE_MS)
+    validation = dataset_of(tiny_world, (windows.validate, windows.end), known)
+    drift = Drift(parts.reference, [SCORE])
+    drift.count(Model(parts, catalog).raw_scores(validation.X)[:, None])
+    assert drift.shifts()[SCORE].psi == pytest.approx(0, abs=1e-9)
