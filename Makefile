@@ -38,7 +38,7 @@ mutations: $(STAMP)  ## Damage every file of a model in hundreds of ways beside 
 
 fuzz: $(STAMP)  ## Bytes that nobody meant, guided by coverage: ten minutes for each parser
 	$(BIN)/python -m pip install --quiet atheris==3.0.0
-	for target in decode config where bundle snapshot; do \
+	for target in decode schemas config where bundle snapshot; do \
 	  $(BIN)/python -m tests.fuzz $$target --minutes 10 2>&1 | tail -1; done
 
 chaos: $(STAMP)  ## Workers killed, frozen, fenced under load, a broker that goes down; about 15 minutes

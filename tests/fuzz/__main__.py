@@ -24,6 +24,8 @@ import atheris  # type: ignore[import-untyped, unused-ignore]
 PARSERS = (
     *(
         "decode",
+        "bus.schemas",
+        "bus.parsers",
         "event",
         "settings",
         "sections",
@@ -51,11 +53,13 @@ with atheris.instrument_imports(include=[f"fraudstream.{name}" for name in PARSE
         Target,
         config,
         decode,
+        schema_seeds,
+        schemas,
         toml_seeds,
         where,
     )  # fmt: skip
 
-NAMES = ("decode", "config", "where", "bundle", "snapshot")
+NAMES = ("decode", "schemas", "config", "where", "bundle", "snapshot")
 
 
 def main() -> None:
@@ -113,6 +117,8 @@ def target_of(name: str, folder: Path) -> tuple[Target, list[bytes]]:
     if name == "snapshot":
         of_snapshot = SnapshotTarget()
         return of_snapshot, of_snapshot.seeds(folder)
+    if name == "schemas":
+        return schemas, schema_seeds()
     plain: dict[str, tuple[Target, list[bytes]]] = {
         "decode": (decode, MESSAGES),
         "config": (config, toml_seeds(REPOSITORY)),

@@ -9,11 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
+from benchmarks.formats import as_protobuf
+from fraudstream.bus.formats import Read, new_reader
+from fraudstream.bus.memory import MemoryMessage
 from fraudstream.decode import Decoder, LabelDecoder
 from fraudstream.errors import CheckpointError, ConfigError, FraudstreamError, ModelError
 from fraudstream.features import build_catalog, new_engine, snapshot
@@ -32,6 +37,7 @@ from fraudstream.registry.files import REPORT, read_folder
 from fraudstream.scoring import build_policy
 from fraudstream.scoring.trees import NotCompilable, read_trees
 from fraudstream.settings import load_settings
+from tests.schemaregistry import card_payments, schema_registry
 
 Target = Callable[[bytes, Path], bool]
 BUNDLE_FILES = (BOOSTER, CALIBRATOR, DESCRIPTION, GOLDEN, f"{REPORT}/{REFERENCE}")
@@ -65,6 +71,35 @@ def _good(values: Sequence[bytes]) -> list[tuple[str, int, float]]:
     amounts = batch.measures["amount"]
     assert np.isfinite(amounts).all()
     return list(zip(batch.ids, batch.time_ms.tolist(), amounts.tolist(), strict=True))
+
+
+_open = ExitStack()
+
+
+@cache
+def _readers() -> tuple[tuple[Read, ...], list[bytes]]:
+    """Return readers of Avro and Protobuf, and a message of each; their registry stays until Python ends."""
+    stub = _open.enter_context(schema_registry())
+    row = msgspec.json.decode(MESSAGES[0]) | {"event_time": 1_767_225_600_000}
+    seeds = [*card_payments(stub, [row, row]), *as_protobuf(stub, [row])]
+    kinds = [{"event.format": kind, "schema_registry.url": stub.url} for kind in ("avro", "protobuf")]
+    return tuple(new_reader(load_settings(overrides=kind, environment={})) for kind in kinds), seeds
+
+
+def schemas(data: bytes, folder: Path) -> bool:
+    """Read a message by the schema that it names, in both formats; what is read is decoded."""
+    taken = False
+    for read in _readers()[0]:
+        batch, rejected = _decoder().decode_messages(read([MemoryMessage(data)]), None, ([0], [0]), None)
+        assert len(batch) + len(rejected) == 1
+        assert all(len(str(bad.error).splitlines()) == 1 for bad in rejected)
+        taken |= len(batch) == 1
+    return taken
+
+
+def schema_seeds() -> list[bytes]:
+    """Return a message of each format."""
+    return _readers()[1]
 
 
 def config(data: bytes, folder: Path) -> bool:

@@ -17,6 +17,8 @@ from tests.fuzz.targets import (
     Target,
     config,
     decode,
+    schema_seeds,
+    schemas,
     toml_seeds,
     where,
 )  # fmt: skip
@@ -46,7 +48,7 @@ def damaged(seed: bytes, edits: list[Edit]) -> bytes:
     return seed
 
 
-@pytest.mark.parametrize("name", ["decode", "config", "where", "bundle", "snapshot"])
+@pytest.mark.parametrize("name", ["decode", "schemas", "config", "where", "bundle", "snapshot"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_input_is_refused_or_taken_and_never_anything_else(
@@ -56,7 +58,7 @@ def test_damaged_input_is_refused_or_taken_and_never_anything_else(
     target(damaged(data.draw(st.sampled_from(seeds)), data.draw(EDITS)), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["decode", "config", "where", "bundle", "snapshot"])
+@pytest.mark.parametrize("name", ["decode", "schemas", "config", "where", "bundle", "snapshot"])
 def test_what_is_not_damaged_is_taken(tiny_world: TinyWorld, tmp_path: Path, name: str) -> None:
     target, seeds = target_and_seeds(name, tiny_world.bundle, tmp_path)
     taken = [target(seed, tmp_path) for seed in seeds]
@@ -72,6 +74,8 @@ def target_and_seeds(name: str, bundle: Path, folder: Path) -> tuple[Target, lis
     if name == "snapshot":
         of_snapshot = SnapshotTarget()
         return of_snapshot, of_snapshot.seeds(folder)
+    if name == "schemas":
+        return schemas, schema_seeds()
     plain: dict[str, tuple[Target, list[bytes]]] = {
         "decode": (decode, MESSAGES),
         "config": (config, toml_seeds(REPOSITORY)),
