@@ -34,7 +34,9 @@ class KafkaLog:
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 10,  # else each question behind a fetch at a topic's end waits half a second
         }
-        self._consumer = client(Consumer, config | {"auto.offset.reset": "earliest"})
+        self._config = config | {"auto.offset.reset": "earliest"}
+        self._consumer = client(Consumer, self._config)
+        self._reader: Any = None
 
     def scan(self, topic: str, since_ms: int | None = None, begin: Positions | None = None) -> Iterator[Any]:
         """Yield a topic's messages up to its current end, in order within a partition.
@@ -64,8 +66,7 @@ class KafkaLog:
             low, high = patiently(self._consumer.get_watermark_offsets, where)
             if not low <= offset < high:
                 return None
-            self._consumer.assign([where])
-            for message in self._heard(topic):
+            for message in self._heard(topic, [where]):
                 if message.error() is None:
                     return message if message.offset() == offset else None
                 return None
@@ -74,7 +75,8 @@ class KafkaLog:
         return None
 
     def close(self) -> None:
-        """Drop the consumer."""
+        """Drop the consumers."""
+        self._drop_reader()
         self._consumer.close()
 
     def _scan(self, topic: str, since_ms: int | None, begin: Positions) -> Iterator[Any]:
@@ -93,8 +95,8 @@ class KafkaLog:
         total = sum(end - starts[partition] for partition, end in left.items())
         if not left:
             return
-        self._consumer.assign([TopicPartition(topic, partition, starts[partition]) for partition in left])
-        for message in self._heard(topic):
+        begin_at = [TopicPartition(topic, partition, starts[partition]) for partition in left]
+        for message in self._heard(topic, begin_at):
             partition, error = message.partition(), message.error()
             if error is None:
                 self._advance(f"reading {topic}", 1, total)
@@ -105,13 +107,17 @@ class KafkaLog:
             if not left:
                 return
 
-    def _heard(self, topic: str) -> Iterator[Any]:
-        """Yield messages and ends of partitions as they come."""
+    def _heard(self, topic: str, begin: list[Any]) -> Iterator[Any]:
+        """Yield messages and ends of partitions as they come.
+
+        Each time with another consumer: one that read before may still give what it had fetched, ends included.
+        """
+        self._drop_reader()
+        self._reader = client(Consumer, self._config)
+        self._reader.assign(begin)
         heard_s = monotonic_s()
         while monotonic_s() - heard_s < SILENCE_MAX_S:
-            for message in self._consumer.consume(_READ_ROWS, 0.1):
-                if message.topic() not in (topic, None):
-                    continue  # fetched before, of what was read last
+            for message in self._reader.consume(_READ_ROWS, 0.1):
                 error = message.error()
                 if error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
                     continue  # no member of a group reads here
@@ -120,6 +126,11 @@ class KafkaLog:
                 heard_s = monotonic_s()
                 yield message
         raise BusError(f"{topic}: no message for {SILENCE_MAX_S:.0f} s before its end")
+
+    def _drop_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def _partitions(self, topic: str) -> list[int]:
         found = self._consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic]

@@ -222,6 +222,7 @@ def test_the_pages_say_that_the_worker_lives_serves_and_what_it_did(played: Play
         200,
         {"ready": True, "live": True, "model": "card_payment/0001", "partitions": 3}
         | {"replay_left": {"0": 0, "1": 0, "2": 0}, "ready_in_s": None, "waits_for_broker": False}
+        | {"waits_for_registry": False}
         | {"features_cold": 0, "warm_at": None},
     )
     eventually(lambda: played.worker.metrics()["fraudstream_lag_messages"] == 0, 10, "the lag is 0")
