@@ -49,7 +49,7 @@ def test_what_was_served_is_derived_again_byte_for_byte(
     told = explained(deployment, alert["transaction_id"], "--json")
     found = told.last_object()
     assert (told.code, found["ok"], found["missing"]) == (0, True, []), found
-    assert found["alert"] == alert
+    assert found["alert"] == alert, (told.out[:2000], told.err)
     assert {check["what"] for check in found["checks"]} >= {
         "features_hash",
         "score",

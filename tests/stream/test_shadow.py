@@ -209,9 +209,7 @@ def test_a_repeat_says_the_first_decision_and_leaves_the_challenger_out(
     registry.challenge("0002")
     rows = tiny_world.rows[:40]
     sent = [*rows, rows[-1], *tiny_world.rows[40:60], rows[-1]]
-    source = MemorySource(
-        as_messages(sent), emit_from={0: 40}
-    )  # no cases: the first decision is not known
+    source = MemorySource(as_messages(sent), emit_from={0: 40})  # no cases: the first decision is not known
     run = start(
         tiny_world, source, watch=True, model__registry=str(registry.root), model__reload="1ms",
         worker__batch_rows_max=1, alerts__case_period="0s",
