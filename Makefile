@@ -39,7 +39,8 @@ mutations: $(STAMP)  ## Damage every file of a model in hundreds of ways beside 
 fuzz: $(STAMP)  ## Bytes that nobody meant, guided by coverage: ten minutes for each parser
 	$(BIN)/python -m pip install --quiet atheris==3.0.0
 	for target in decode schemas config where bundle snapshot; do \
-	  $(BIN)/python -m tests.fuzz $$target --minutes 10 2>&1 | tail -1; done
+	  NUMBA_CACHE_DIR=$(CACHE)/fuzz PYTHONDONTWRITEBYTECODE=1 \
+	  $(BIN)/python -m tests.fuzz $$target --minutes 10 2>&1 | tail -1; done  # what is instrumented is not to stay
 
 chaos: $(STAMP)  ## Workers killed, frozen, fenced under load, a broker that goes down; about 15 minutes
 	$(BIN)/python -m tests.kafka.chaos --faults 130 $(ARGS)
