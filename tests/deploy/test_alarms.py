@@ -45,7 +45,7 @@ def test_promtool_accepts_the_configuration_and_its_rules(promtool: str) -> None
 
 
 def test_each_alarm_fires_on_its_cause_and_no_sooner(promtool: str) -> None:
-    run(promtool, "test", "rules", "alarms.test.yml")
+    assert "SUCCESS" in run(promtool, "test", "rules", "alarms.test.yml")
 
 
 def test_each_alarm_is_tried() -> None:

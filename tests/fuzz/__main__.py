@@ -45,21 +45,7 @@ PARSERS = (
 )
 with atheris.instrument_imports(include=[f"fraudstream.{name}" for name in PARSERS]):
     from tests.cli.running import REPOSITORY
-    from tests.fuzz.targets import (
-        CONDITIONS,
-        MESSAGES,
-        BundleTarget,
-        SnapshotTarget,
-        Target,
-        config,
-        decode,
-        schema_seeds,
-        schemas,
-        toml_seeds,
-        where,
-    )  # fmt: skip
-
-NAMES = ("decode", "schemas", "config", "where", "bundle", "snapshot")
+    from tests.fuzz.targets import TARGETS, target_and_seeds
 
 
 def main() -> None:
@@ -67,12 +53,12 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("target", choices=NAMES)
+    options.add_argument("target", choices=TARGETS)
     options.add_argument("--minutes", type=float, default=10.0)
     options.add_argument("--seed", type=int, default=1)
     chosen = options.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fraudstream-fuzz-"))
-    target, seeds = target_of(chosen.target, folder)
+    target, seeds = target_and_seeds(chosen.target, lambda: made_bundle(folder), folder)
     corpus = folder / "corpus"
     corpus.mkdir()
     for number, seed in enumerate(seeds):
@@ -106,25 +92,13 @@ def main() -> None:
     atheris.Fuzz()
 
 
-def target_of(name: str, folder: Path) -> tuple[Target, list[bytes]]:
-    """Return what is fed, and what it begins with."""
-    if name == "bundle":
-        # Elsewhere: the kernels cannot be compiled with what is instrumented here.
-        making = f"from pathlib import Path; from tests.worlds import make_world; make_world(Path({str(folder)!r}))"
-        subprocess.run([sys.executable, "-c", making], cwd=REPOSITORY, check=True)
-        of_bundle = BundleTarget(folder / "models" / "card_payment" / "0001")
-        return of_bundle, of_bundle.seeds()
-    if name == "snapshot":
-        of_snapshot = SnapshotTarget()
-        return of_snapshot, of_snapshot.seeds(folder)
-    if name == "schemas":
-        return schemas, schema_seeds()
-    plain: dict[str, tuple[Target, list[bytes]]] = {
-        "decode": (decode, MESSAGES),
-        "config": (config, toml_seeds(REPOSITORY)),
-        "where": (where, CONDITIONS),
-    }
-    return plain[name]
+def made_bundle(folder: Path) -> Path:
+    """Make a bundle elsewhere: the kernels cannot be compiled with what is instrumented here."""
+    making = (
+        f"from pathlib import Path; from tests.worlds import make_world; make_world(Path({str(folder)!r}))"
+    )
+    subprocess.run([sys.executable, "-c", making], cwd=REPOSITORY, check=True)
+    return folder / "models" / "card_payment" / "0001"
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from fraudstream.registry.files import REPORT, read_folder
 from fraudstream.scoring import build_policy
 from fraudstream.scoring.trees import NotCompilable, read_trees
 from fraudstream.settings import load_settings
+from tests.cli.running import REPOSITORY
 from tests.schemaregistry import card_payments, schema_registry
 
 Target = Callable[[bytes, Path], bool]
@@ -208,3 +209,29 @@ def toml_seeds(repository: Path) -> list[bytes]:
             repository / "examples" / "sparkov" / "fraudstream.toml",
         )
     ]
+
+
+TARGETS = ("decode", "schemas", "config", "where", "bundle", "snapshot")
+
+
+def target_and_seeds(name: str, bundle: Callable[[], Path], folder: Path) -> tuple[Target, list[bytes]]:
+    """Return what is fed, one of TARGETS, and what it begins with: good input.
+
+    Args:
+        bundle: gives the folder of a good one, where it is wanted.
+        folder: to write in.
+    """
+    if name == "bundle":
+        of_bundle = BundleTarget(bundle())
+        return of_bundle, of_bundle.seeds()
+    if name == "snapshot":
+        of_snapshot = SnapshotTarget()
+        return of_snapshot, of_snapshot.seeds(folder)
+    if name == "schemas":
+        return schemas, schema_seeds()
+    plain: dict[str, tuple[Target, list[bytes]]] = {
+        "decode": (decode, MESSAGES),
+        "config": (config, toml_seeds(REPOSITORY)),
+        "where": (where, CONDITIONS),
+    }
+    return plain[name]
