@@ -1,4 +1,4 @@
-"""How kernels are compiled: by one decorator, and never older than what they call."""
+"""How kernels are compiled: by one decorator, kept in numba's cache, and never older than what they call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core.caching import _CacheLocator
+from numba.core.caching import CacheImpl
+
+from fraudstream.errors import ConfigError
 
 _names: Counter[tuple[str, str]] = Counter()
 _FOLDERS = ("features", "scoring")  # a kernel calls others of its own folder
@@ -70,22 +72,31 @@ def _forget_stale_kernels(folder: Path) -> None:
 
     numba looks at the file of the kernel itself only, but kernels hold the code of those that they call.
     """
-    cache = folder / "__pycache__"
-    if numba.config.CACHE_DIR:  # NUMBA_CACHE_DIR
-        cache = Path(numba.config.CACHE_DIR) / _CacheLocator.get_suitable_cache_subpath(
-            str(folder / "kernel.py")
-        )
+    cache = _cache_of(folder)
     stamp = cache / "kernels.stamp"
     files = [Path(__file__), *sorted(folder.glob("*.py"))]
     now = " ".join(f"{file.name}:{(at := file.stat()).st_mtime_ns}:{at.st_size}" for file in files)
-    with contextlib.suppress(OSError):  # a folder that cannot be written holds no cache
-        cache.mkdir(parents=True, exist_ok=True)
-        with _held(cache / "kernels.lock"):
-            if stamp.exists() and stamp.read_text("utf-8") == now:
-                return
-            for cached in cache.glob("*.nb[ic]"):
-                cached.unlink(missing_ok=True)
-            stamp.write_text(now, "utf-8")
+    with _held(cache / "kernels.lock"):
+        if stamp.exists() and stamp.read_text("utf-8") == now:
+            return
+        for cached in cache.glob("*.nb[ic]"):
+            cached.unlink(missing_ok=True)
+        stamp.write_text(now, "utf-8")
+
+
+def _cache_of(folder: Path) -> Path:
+    """Return where numba keeps the kernels of a folder's modules: the first of its places that can be written.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for place in CacheImpl._locator_classes:
+        if (found := place.from_function(compiled, str(folder / "__init__.py"))) is not None:
+            return Path(found.get_cache_path())
+    raise ConfigError(
+        f"the compiled kernels can be kept nowhere: neither {folder / '__pycache__'} nor the user's cache folder can "
+        f"be written; set NUMBA_CACHE_DIR to a folder that can (now {numba.config.CACHE_DIR!r})"
+    )
 
 
 for _name in _FOLDERS:

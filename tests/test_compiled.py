@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pkgutil
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from numba.core.dispatcher import Dispatcher
@@ -50,3 +53,21 @@ def test_kernels_have_the_same_names_in_every_process() -> None:
     script = "import json; from tests.test_compiled import names; print(json.dumps(names()))"
     elsewhere = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert json.loads(elsewhere.stdout) == names()
+
+
+def test_nowhere_to_keep_kernels_is_one_line(tmp_path: Path) -> None:
+    package = Path(fraudstream.features.__file__).parents[1]
+    shutil.copytree(package, tmp_path / "fraudstream", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("features", "scoring"):  # a file in the folder's place: not even root can write into it
+        (tmp_path / "fraudstream" / folder / "__pycache__").touch()
+    environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "fraudstream", "features", "list"],
+        cwd=tmp_path,
+        env=environment | {"HOME": "/proc/nobody", "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "NUMBA_CACHE_DIR" in ended.stderr
