@@ -45,7 +45,7 @@ def test_the_count_finds_what_is_dropped_doubled_altered_or_invented(
         deployment.start()
         deployment.send_rows(world.rows[:300])
         decisions = deployment.read("decisions", 300)
-        expected = oracle(world, deployment.read("transactions"), deployment.settings).decisions
+        expected = oracle(world, deployment.read("transactions")).decisions
     assert differences(expected, decisions, True) == {}
     assert differences(expected, decisions[1:], True) == {"lost": 1}
     assert differences(expected, [*decisions, decisions[9]], True) == {"doubled": 1}

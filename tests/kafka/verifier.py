@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from fraudstream.bus.memory import MemoryMessage
 from fraudstream.features import build_catalog
 from fraudstream.features import snapshot as snapshots
-from fraudstream.sections import Settings
+from fraudstream.stream.ladder import STEPS
 from tests.kafka.deployment import Deployment, headers_of
 from tests.stream.running import Running, contents, start
 from tests.worlds import TinyWorld
@@ -33,15 +33,15 @@ class Expected:
     state: Any
 
 
-def oracle(world: TinyWorld, log: Iterable[Message], settings: Settings) -> Expected:
-    """Let one worker read a log on the memory bus."""
+def oracle(world: TinyWorld, log: Iterable[Message]) -> Expected:
+    """Let one worker read a log on the memory bus, which leaves nothing out though all of the log is a backlog."""
     ordered = sorted(log, key=lambda m: (json.loads(m.value())["event_time"], m.partition(), m.offset()))
     messages = [
         MemoryMessage(m.value(), m.key(), m.headers(), m.partition(), m.offset(), m.timestamp()[1])
         for m in ordered
     ]
-    plain = TinyWorld(world.folder, world.config, settings, [], set(), world.trained, world.own)
-    run: Running = start(plain, messages).to_the_end()
+    undegraded: dict[str, Any] = {f"degradation__{step}_lag": 0 for step in STEPS}
+    run: Running = start(world, messages, **undegraded).to_the_end()
 
     def by_position(topic: str) -> dict[tuple[int, int], dict[str, Any]]:
         return {position_of(headers["ce_id"]): said for headers, said in _read(run, topic)}
