@@ -32,6 +32,7 @@ log = structlog.get_logger("kafka")
 
 CLOSE_AFTER_S = 0.2
 REFUSALS_MAX = 600  # commits in a row: a minute at ten a second
+_FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()  # within the text of a fatal error
 _GROUP_CHANGES = (
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError.ILLEGAL_GENERATION,
@@ -337,14 +338,14 @@ def _usable(polled: list[Any], topic: str, group: str = "") -> list[Any]:
             raise BusError(f"topic {topic} does not exist; run `fraudstream topics create`")
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise BusError(f"the position in {topic} is gone from the broker: {error.str()}")
-        elif error.code() == KafkaError.FENCED_INSTANCE_ID:
+        elif error.code() == KafkaError._FATAL and _FENCED in error.str():
             raise FencedError(f"another worker has joined as this one (worker.instance): {error.str()}")
         elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             raise BusError(_denied(error, topic, group))
         elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             if group:
                 raise BusError(_denied(error, topic, group))
-        elif error.fatal():
+        elif error.code() == KafkaError._FATAL:  # `fatal()` of a message's error is False
             raise BusError(f"the consumer cannot go on: {error.str()}")
         elif error.code() != KafkaError._PARTITION_EOF:
             log.warning("consume_error", topic=topic, error=error.str())

@@ -86,7 +86,7 @@ class KafkaTail:
                 raise BusError(lacks([Right("topic", place[0], "Read")]))
             elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
                 pass  # no member of a group reads here
-            elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART or error.fatal():
+            elif error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._FATAL):
                 raise BusError(f"{place[0]}: {error.str()}")
             else:
                 log.warning("consume_error", topic=place[0], error=error.str())

@@ -114,6 +114,17 @@ def test_a_second_reader_takes_partitions_over_and_the_first_begins_anew(deploym
         assert first.generation == 3
 
 
+def test_a_reader_whose_place_another_takes_says_so(deployment: Deployment) -> None:
+    deployment.send(numbers(10))
+    with reading(deployment, "same") as first:
+        assert len(read(first, 10)) == 10
+        with reading(deployment, "same") as second:
+            assert len(read(second, 10)) == 10
+            with pytest.raises(FencedError, match="another worker has joined as this one"):
+                for _ in range(100):
+                    first.poll(10, 0.1)
+
+
 def test_reading_begins_where_the_listener_says(deployment: Deployment) -> None:
     deployment.send(numbers(100))
     with reading(deployment) as source:
