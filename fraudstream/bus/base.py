@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 Headers = list[tuple[str, bytes | None]]
+Outgoing = tuple[bytes | None, bytes | None, Headers]  # value, key, headers
 Positions = dict[int, int]  # partition -> the next offset to read
 
 
@@ -104,11 +105,11 @@ class LabelSource(Protocol):
 class Sink(Protocol):
     """Where messages go. Used from one thread."""
 
-    def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
-        """Queue one message; while a commit goes on, for the next one.
+    def send(self, topic: str, messages: Iterable[Outgoing]) -> None:
+        """Queue messages; while a commit goes on, for the next one.
 
         Raises:
-            BusError: it cannot be queued within a bounded time.
+            BusError: one cannot be queued within a bounded time.
         """
 
     def commit(self, positions: Positions, timeout_s: float) -> bool:

@@ -13,13 +13,13 @@ from __future__ import annotations
 import secrets
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from fraudstream.bus.base import Headers, Positions, Sink
+from fraudstream.bus.base import Headers, Outgoing, Positions, Sink
 from fraudstream.bus.clients import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, client, client_config
 from fraudstream.bus.kafka import KafkaSource
 from fraudstream.bus.lost import Doubts
@@ -73,18 +73,20 @@ class _Outgoing(ABC):
         self._committing = False
         self._trying: _Call | None = None
         self._held: list[Message] = []
+        self._queued = 0  # messages that the producer has taken
         self._rests_until_s = 0.0
         self._refused: list[str] = []
         self._seldom = Seldom()
         self._doubts = Doubts(config)
 
-    def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
-        """Queue one message, as `Sink` says."""
+    def send(self, topic: str, messages: Iterable[Outgoing]) -> None:
+        """Queue messages, as `Sink` says."""
+        addressed = [(topic, value, key, headers) for value, key, headers in messages]
         if self._committing or (self._rests_until_s and monotonic_s() < self._rests_until_s):
-            self._held.append((topic, value, key, headers))
+            self._held += addressed
         else:
             self._release()
-            self._send(topic, value, key, headers)
+            self._send(addressed)
 
     def commit(self, positions: Positions, timeout_s: float) -> bool:
         """Begin a try, or wait for the one that goes on, as `Sink` says."""
@@ -119,12 +121,12 @@ class _Outgoing(ABC):
         """Send what was held."""
         self._rests_until_s = 0.0
         held, self._held = self._held, []
-        for message in held:
-            self._send(*message)
+        if held:
+            self._send(held)
 
     @abstractmethod
-    def _send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
-        """Queue one message; no try is going on."""
+    def _send(self, messages: Sequence[Message]) -> None:
+        """Queue messages; no try is going on."""
 
     @abstractmethod
     def _try(self, positions: Positions) -> _Call:
@@ -134,16 +136,25 @@ class _Outgoing(ABC):
     def _settle(self, positions: Positions) -> bool:
         """Do what is left once a try has succeeded; False: it is to be tried again."""
 
-    def _queue(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
-        """Queue one message; wait where the queue is full."""
-        deadline_s: float | None = None
-        while True:
+    def _queue(self, messages: Iterable[Message]) -> None:
+        """Queue messages; wait where the queue is full. Raises BusError, KafkaException."""
+        produce, report = self._producer.produce, self._report
+        for topic, value, key, headers in messages:
             try:
-                self._producer.produce(topic, value, key, headers=headers, on_delivery=self._report)
-                return
+                produce(topic, value, key, headers=headers, on_delivery=report)
             except BufferError:
-                deadline_s = deadline_s or monotonic_s() + QUEUE_FULL_S
-                self._producer.poll(0.1)
+                self._queue_late((topic, value, key, headers))
+            self._queued += 1
+
+    def _queue_late(self, message: Message) -> None:
+        """Queue a message once the queue has room."""
+        topic, value, key, headers = message
+        deadline_s = monotonic_s() + QUEUE_FULL_S
+        while True:
+            self._producer.poll(0.1)
+            try:
+                return self._producer.produce(topic, value, key, headers=headers, on_delivery=self._report)
+            except BufferError:
                 if monotonic_s() > deadline_s:
                     raise BusError(
                         f"no message could be queued for {topic} for {QUEUE_FULL_S:.0f} s"
@@ -179,10 +190,12 @@ class AtLeastOnce(_Outgoing):
         if self._trying is not None and self._trying.done(REQUEST_TIMEOUT_S):
             self._trying = None
 
-    def _send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
+    def _send(self, messages: Sequence[Message]) -> None:
+        first = self._queued
         try:
-            self._queue(topic, value, key, headers)
+            self._queue(messages)
         except KafkaException as error:
+            topic, *_ = messages[self._queued - first]
             raise BusError(f"{topic}: {error.args[0].str()}") from None
 
     def _try(self, positions: Positions) -> _Call:
@@ -271,14 +284,13 @@ class ExactlyOnce(_Outgoing):
                 self._failed(error.args[0])
         return True
 
-    def _send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
-        """Send one message in the current transaction."""
-        self._kept.append((topic, value, key, headers))
+    def _send(self, messages: Sequence[Message]) -> None:
+        """Send messages in the current transaction."""
+        self._kept += messages
         if self._broken or not self._initialised:
-            return  # it goes out with the next transaction
+            return  # they go out with the next transaction
         try:
-            self._begin()
-            self._queue(topic, value, key, headers)
+            self._fill()
         except KafkaException as error:
             self._failed(error.args[0])
 
@@ -304,10 +316,7 @@ class ExactlyOnce(_Outgoing):
                 self._abort()
             if self._unsure:
                 return True
-            if not self._open:
-                self._begin()
-                for message in self._kept:
-                    self._queue(*message)
+            self._fill()
             if not self._offered and offsets and not self._offer(offsets, group):
                 return False
             self._offered = True
@@ -333,10 +342,12 @@ class ExactlyOnce(_Outgoing):
         self._unsure = False
         return bool(positions) and found == positions
 
-    def _begin(self) -> None:
+    def _fill(self) -> None:
+        """Queue what was kept and is not in the transaction yet; begin it where there is none."""
         if not self._open:
             self._producer.begin_transaction()
-            self._open = True
+            self._open, self._queued = True, 0
+        self._queue(self._kept[self._queued :])
 
     def _offer(self, offsets: Any, group: Any) -> bool:
         """Put the offsets into the transaction; False: they are on their way.

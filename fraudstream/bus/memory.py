@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from fraudstream.bus.base import Handover, Headers, Positions
+from fraudstream.bus.base import Handover, Headers, Outgoing, Positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +140,11 @@ class MemorySink:
     source: MemorySource | None = None
     sent: dict[str, list[MemoryMessage]] = field(default_factory=dict)
 
-    def send(self, topic: str, value: bytes | None, key: bytes | None, headers: Headers) -> None:
-        """Append the message."""
+    def send(self, topic: str, messages: Iterable[Outgoing]) -> None:
+        """Append messages."""
         log = self.sent.setdefault(topic, [])
-        log.append(MemoryMessage(value, key, headers, 0, len(log)))
+        for value, key, headers in messages:
+            log.append(MemoryMessage(value, key, headers, 0, len(log)))
 
     def commit(self, positions: Positions, timeout_s: float) -> bool:
         """Record the positions."""

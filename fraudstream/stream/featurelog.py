@@ -57,4 +57,4 @@ class FeatureLog:
             octets = pa.BufferOutputStream()
             with pa.ipc.new_stream(octets, self._schema, options=self._options) as writer:
                 writer.write_batch(pa.record_batch(arrays, schema=self._schema))
-            self._sink.send(self._topic, octets.getvalue().to_pybytes(), run.encode(), headers)
+            self._sink.send(self._topic, [(octets.getvalue().to_pybytes(), run.encode(), headers)])

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from fraudstream.batch import Int64, TransactionBatch
-from fraudstream.bus.base import Headers, Sink
+from fraudstream.bus.base import Headers, Outgoing, Sink
 from fraudstream.clock import iso
 from fraudstream.decode import Rejected
 from fraudstream.event import EventType
@@ -106,7 +106,7 @@ class Publisher:
     def decisions(self, scored: Scored, serving: Serving, messages: Sequence[Any]) -> None:
         """Send one decision a row; `messages` are those that the batch was decoded from."""
         batch, topic, prefix = scored.batch, self._topics.decisions, f"{self._topics.transactions}/"
-        send, headers = self._sink.send, self._decision_headers
+        fixed = self._decision_headers
         numbers = serving.model.tolist()
         decided = scored.decided.tolist()
         decisions = map(
@@ -127,8 +127,10 @@ class Publisher:
         values = map(self._encode, decisions)
         its_messages = [messages[source_row] for source_row in batch.source_row.tolist()]
         keys = self._keys(batch, range(len(batch)), its_messages)
-        for value, number, message, key in zip(values, numbers, its_messages, keys, strict=True):
-            send(topic, value, key, _headers(headers[number], prefix, message))
+        headers = [
+            _headers(fixed[n], prefix, message) for n, message in zip(numbers, its_messages, strict=True)
+        ]
+        self._sink.send(topic, zip(values, keys, headers, strict=True))
 
     def alerts(
         self,
@@ -142,11 +144,12 @@ class Publisher:
         rows = scored.alerting.nonzero()[0].tolist()
         its_messages = [messages[int(scored.batch.source_row[row])] for row in rows]
         keys = self._keys(scored.batch, rows, its_messages)
+        alerts: list[Outgoing] = []
         for row, why, case, message, key in zip(rows, explanations, cases, its_messages, keys, strict=True):
             value = self._encode(self._alert(scored, serving, row, why, case))
             fixed = self._alert_headers[int(serving.model[row])]
-            headers = _headers(fixed, f"{self._topics.transactions}/", message)
-            self._sink.send(self._topics.alerts, value, key, headers)
+            alerts.append((value, key, _headers(fixed, f"{self._topics.transactions}/", message)))
+        self._sink.send(self._topics.alerts, alerts)
 
     def _keys(
         self, batch: TransactionBatch, rows: Sequence[int], messages: Sequence[Any]
@@ -160,6 +163,7 @@ class Publisher:
     def dead_letters(self, rejected: Sequence[Rejected], messages: Sequence[Any], stage: str) -> None:
         """Send what could not be read: the original bytes, key and headers, and why."""
         topic = self._topics.labels if stage == LABEL_STAGE else self._topics.transactions
+        letters: list[Outgoing] = []
         for bad in rejected:
             message = messages[bad.row]
             why = {
@@ -172,7 +176,8 @@ class Publisher:
             }
             headers = list(message.headers() or [])
             headers += [(DLQ_PREFIX + name, text.encode()) for name, text in why.items()]
-            self._sink.send(self._topics.dlq, message.value(), message.key(), headers)
+            letters.append((message.value(), message.key(), headers))
+        self._sink.send(self._topics.dlq, letters)
 
     def _fixed(self, kind: str, run: str) -> list[Headers]:
         """Return the headers that all messages of each model have."""

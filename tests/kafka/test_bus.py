@@ -172,11 +172,11 @@ def test_what_the_broker_refuses_is_an_error_at_the_next_commit(
     small = make_topic("small", config={"max.message.bytes": "1000"})
     with reading(deployment) as source:
         sink = AtLeastOnce(deployment.settings, source)
-        sink.send(small, b"fits", b"key", [])
+        sink.send(small, [(b"fits", b"key", [])])
         while not sink.commit({}, 0.5):
             pass
-        sink.send(small, random.Random(1).randbytes(5_000), b"key", [])  # noise: it cannot be compressed
-        sink.send(small, b"fits", b"key", [])
+        sink.send(small, [(random.Random(1).randbytes(5_000), b"key", [])])  # noise: it cannot be compressed
+        sink.send(small, [(b"fits", b"key", [])])
         with pytest.raises(BusError, match=rf"messages were not delivered; the first: {small}: .*too large"):
             while not sink.commit({}, 0.5):
                 pass
@@ -196,12 +196,12 @@ def test_a_sink_whose_name_another_one_has_taken_is_fenced(deployment: Deploymen
     topic = deployment.topic("decisions")
     with reading(deployment) as source:
         first = ExactlyOnce(deployment.settings, source)
-        first.send(topic, b"of the first", b"key", [])
+        first.send(topic, [(b"of the first", b"key", [])])
         second = ExactlyOnce(deployment.settings, source)
         with pytest.raises(FencedError, match="has taken the place"):
             while not first.commit({}, 0.5):
                 pass
-        second.send(topic, b"of the second", b"key", [])
+        second.send(topic, [(b"of the second", b"key", [])])
         while not second.commit({}, 0.5):
             pass
         second.close()

@@ -75,7 +75,7 @@ def test_a_producer_without_a_broker_is_lost_where_others_have_one(
 ) -> None:
     with deployed(broker, tiny_world, tmp_path) as deployment:
         sink = at_least_once(deployment, f"127.0.0.1:{free_port()}")
-        sink.send(deployment.topic("decisions"), b"1", b"k", [])
+        sink.send(deployment.topic("decisions"), [(b"1", b"k", [])])
         with pytest.raises(BusError, match="the producer finds no broker though others do"):
             for _ in range(20):
                 sink.commit({}, 5.0)

@@ -215,7 +215,7 @@ def turn(source: Any, sink: Any, deployment: Deployment) -> None:
         deployment.send([(b"card", b"{}", None)])
         offset += 1
         source.poll(10, 0.1)
-        sink.send(deployment.topic("decisions"), b"{}", b"card", [])
+        sink.send(deployment.topic("decisions"), [(b"{}", b"card", [])])
         while not sink.commit({0: offset}, 0.1):
             pass
 
