@@ -82,18 +82,18 @@ def run(transactions: int, faust_transactions: int, partitions: int, batch_rows:
         create_topics(settings)
         say(f"filling the topic with {transactions} transactions")
         outgoing = fill(settings, world.transactions, transactions)
-        worker = ["fraudstream", "worker", "-c"]
+        worker = module_with(["fraudstream", "worker", "-c"], folder)
         say("draining it with fraudstream worker")
-        ours = drain(worker, folder, settings, transactions, from_metrics(settings))
+        ours = drain(worker, folder / "worker.log", transactions, from_metrics(settings))
         say("draining it with fraudstream worker, at least once")
         settings = configure(folder, broker.bootstrap, partitions, batch_rows, delivery="at_least_once")
-        least = drain(worker, folder, settings, transactions, from_metrics(settings))
+        least = drain(worker, folder / "worker.log", transactions, from_metrics(settings))
         settings = configure(folder, broker.bootstrap, partitions, batch_rows, prefix="faust.")
         create_topics(settings)
         fill(settings, world.transactions, faust_transactions)
         say(f"draining {faust_transactions} with a Faust agent")
-        command = ["benchmarks.faust_agent"]
-        faust = drain(command, folder, settings, faust_transactions, from_offsets(settings))
+        command = module_with(["benchmarks.faust_agent"], folder)
+        faust = drain(command, folder / "faust.log", faust_transactions, from_offsets(settings))
     rate, faust_rate = ours["transactions_per_s"], faust["transactions_per_s"]
     return {
         "transactions_per_s": rate,
@@ -227,46 +227,61 @@ def from_offsets(settings: Settings) -> Decided:
     return read
 
 
-@contextmanager
+def module_with(command: list[str], folder: Path) -> list[str]:
+    """Return the command line of `python -m COMMAND SETTINGS`."""
+    return [sys.executable, "-m", *command, str(folder / "fraudstream.toml")]
+
+
 def process(command: list[str], folder: Path, variables: dict[str, str] | None = None) -> Any:
     """Run `python -m COMMAND SETTINGS` and stop it at the end."""
-    log = (folder / f"{command[0]}.log").open("wb")
-    arguments = [sys.executable, "-m", *command, str(folder / "fraudstream.toml")]
+    return running(module_with(command, folder), folder / f"{command[0]}.log", variables)
+
+
+@contextmanager
+def running(arguments: list[str], log: Path, variables: dict[str, str] | None = None) -> Any:
+    """Run a program and stop it at the end."""
     environment = os.environ | (variables or {})
-    with subprocess.Popen(arguments, stdout=log, stderr=log, env=environment) as running:
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(arguments, stdout=output, stderr=output, env=environment) as started,
+    ):
         try:
-            yield running
+            yield started
         finally:
-            running.terminate()
+            started.terminate()
             try:
-                running.wait(20)
+                started.wait(20)
             except subprocess.TimeoutExpired:
-                running.kill()
+                started.kill()
 
 
 def drain(
-    command: list[str], folder: Path, settings: Settings, transactions: int, decided: Decided
+    arguments: list[str],
+    log: Path,
+    transactions: int,
+    decided: Decided,
+    variables: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Run a consumer of the full topic and measure it between 10 % and 90 % of the decisions."""
     low, high = transactions // 10, transactions * 9 // 10
     first: tuple[float, float, int, dict[str, float]] | None = None
     deadline = time.monotonic() + GIVE_UP_AFTER_S
-    with process(command, folder) as running:
+    with running(arguments, log, variables) as started:
         while time.monotonic() < deadline:
-            if running.poll() is not None:
-                raise SystemExit(f"{command}: ended: {(folder / (command[0] + '.log')).read_text()[-2000:]}")
+            if started.poll() is not None:
+                raise SystemExit(f"{arguments}: ended: {log.read_text('utf-8', 'replace')[-2000:]}")
             time.sleep(TICK_S)
             try:
                 count, stages = decided()
+                now = (time.monotonic(), cpu_s(started.pid), count, stages)
             except OSError:
-                continue  # not up yet
-            now = (time.monotonic(), cpu_s(running.pid), count, stages)
+                continue  # not up yet, or a child ended just now
             if first is None and count >= low:
                 first = now
             if count >= high:
                 break
         else:
-            raise SystemExit(f"{command}: no end after {GIVE_UP_AFTER_S} s")
+            raise SystemExit(f"{arguments}: no end after {GIVE_UP_AFTER_S} s")
     assert first is not None
     rows = now[2] - first[2]
     spent = {s: 1e6 * (v - first[3].get(s, 0.0)) / rows for s, v in now[3].items()}
@@ -278,9 +293,15 @@ def drain(
 
 
 def cpu_s(pid: int) -> float:
-    """Return the CPU seconds of a process, all its threads."""
+    """Return the CPU seconds of a process and of those it started, all their threads."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # with those that ended
+    children = [
+        int(child)
+        for listed in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in listed.read_text("ascii").split()
+    ]
+    return own + sum(map(cpu_s, children))
 
 
 if __name__ == "__main__":
