@@ -64,6 +64,7 @@ bench: $(STAMP)  ## Every benchmark beside its baseline; JSON lines at the end
 	$(BIN)/python -m benchmarks.scoring --json
 	$(BIN)/python -m benchmarks.explain --json
 	$(BIN)/python -m benchmarks.worker --json
+	$(BIN)/python -m benchmarks.peers --json
 	$(BIN)/python -m benchmarks.formats --json
 	$(BIN)/python -m benchmarks.promotion --json
 
