@@ -55,3 +55,13 @@ def test_a_peer_that_differs_ends_the_run(decided: list[tuple[str, float]]) -> N
 
 def test_the_readme_has_the_table_of_the_kept_results() -> None:
     assert table(json.loads(KEPT.read_text("utf-8"))) in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_table_says_what_was_not_installed_and_needs_no_figures_of_ours() -> None:
+    measured = {
+        "quix": {"not installed": "ERROR: no such version"},
+        "bytewax_flow": {"transactions_per_s": 2000, "cpu_s_per_million": 3.14},
+    }
+    *_, bytewax, quix = table({"peers": measured}).splitlines()
+    assert bytewax == "| Bytewax | at least once | 2,000 | 3.1 |  |"
+    assert "not installed: ERROR: no such version" in quix

@@ -1,4 +1,4 @@
-"""A plain loop as good as we know one: batches of what is there, one call of LightGBM each; at least once, every second.
+"""A plain loop as good as we know one: batches of what is there, each scored in one call; at least once, each second.
 
 Its consumer is told what fraudstream's is: `fetch.queue.backoff.ms`, without which a busy one sleeps a second
 whenever its queue was full. Its windows are in plain memory, in its favour: a restart loses them.

@@ -57,19 +57,20 @@ PEERS = (
 
 def table(result: dict[str, Any]) -> str:
     """Return the figures as a table in Markdown, with how many times a peer's rate ours is."""
-    ours = result["peers"]["fraudstream"]["transactions_per_s"]
+    measured = result["peers"]
+    ours = measured.get("fraudstream", {}).get("transactions_per_s")
     lines = [
         "| same job | delivery | transactions/s | CPU seconds a million | fraudstream is |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for peer in PEERS:
-        figures = result["peers"][peer.name]
+    for peer in (peer for peer in PEERS if peer.name in measured):
+        figures = measured[peer.name]
         if "not installed" in figures:
             lines.append(
                 f"| {peer.title} | {peer.delivery} | not installed: {figures['not installed']} | | |"
             )
             continue
         rate, cpu = figures["transactions_per_s"], figures["cpu_s_per_million"]
-        times = "" if peer.ours else f"{ours / rate:.2f} times as fast"
+        times = f"{ours / rate:.2f} times as fast" if ours and not peer.ours else ""
         lines.append(f"| {peer.title} | {peer.delivery} | {rate:,} | {cpu:.1f} | {times} |")
     return "\n".join(lines)
