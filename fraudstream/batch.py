@@ -7,6 +7,7 @@ fixed-point int64 (an amount in minor units) with `MISSING` for none; a text col
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -100,10 +101,12 @@ def concatenate(batches: list[TransactionBatch]) -> TransactionBatch:
         return np.concatenate([pick(batch) for batch in batches])
 
     return TransactionBatch(
-        ids=[i for batch in batches for i in batch.ids],
+        ids=list(chain.from_iterable(batch.ids for batch in batches)),
         time_ms=joined(lambda b: b.time_ms),
         measures={name: joined(lambda b, name=name: b.measures[name]) for name in first.measures},
-        texts={name: [t for batch in batches for t in batch.texts[name]] for name in first.texts},
+        texts={
+            name: list(chain.from_iterable(batch.texts[name] for batch in batches)) for name in first.texts
+        },
         partition=joined(lambda b: b.partition),
         offset=joined(lambda b: b.offset),
         source_row=joined(lambda b: b.source_row),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -33,6 +33,7 @@ TIME_MAX_MS = parse_instant_ms("2200-01-01")
 
 LABEL_BYTES_MAX = 65_536
 MISSING_FIELD = "is required and missing"
+CHUNK_ROWS = 256  # what is decoded of them fits into a core's cache
 
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -72,6 +73,7 @@ class Decoder:
             _check_default(name, field)
         self._tokens = Tokens(event.token_key_file) if event.token_key_file else None
         self._json = msgspec.json.Decoder(transaction_struct(event))
+        self._plain = msgspec.json.Decoder(transaction_struct(event, plain=True))
 
     @property
     def columns(self) -> dict[str, Field]:
@@ -97,15 +99,21 @@ class Decoder:
             The good rows in the given order, and the others.
         """
         problems: dict[int, RecordError] = {}
-        rows = self._structs(values, problems)
+        keyless: set[int] = set()
         if keys is not None and None in keys and self._event.null_key == "reject":
-            for row, key in enumerate(keys):
-                if key is None and row not in problems:
-                    problems[row] = RecordError("key", self._null_key_reason(), "key")
-        kept = [row for row in range(len(rows)) if row not in problems] if problems else None
-        good = rows if kept is None else [rows[row] for row in kept]
-        columns: dict[str, Column] = {name: list(map(attrgetter(name), good)) for name in self._fields}
-        return self._assemble(columns, kept, len(rows), positions, now_ms, problems)
+            keyless = {row for row, key in enumerate(keys) if key is None}
+        columns: dict[str, list[Any]] = {name: [] for name in self._fields}
+        getters = [(columns[name].extend, attrgetter(name)) for name in self._fields]
+        plain = True
+        for start in range(0, len(values), CHUNK_ROWS):
+            chunk = values[start : start + CHUNK_ROWS]
+            rows = None if keyless else self._plain_rows(chunk)
+            if rows is None:
+                plain, rows = False, self._rows(chunk, start, keyless, problems)
+            for extend, get in getters:
+                extend(map(get, rows))
+        kept = [row for row in range(len(values)) if row not in problems] if problems else None
+        return self._assemble(columns, kept, len(values), positions, now_ms, problems, plain)
 
     def decode_columns(
         self, columns: dict[str, Column], first_offset: int = 0
@@ -119,38 +127,47 @@ class Decoder:
                 raise RecordError(f"$.{source}", "the table has no such column")
             named[name] = columns.get(source) or [None] * rows
         positions = (np.zeros(rows, np.int64), np.arange(first_offset, first_offset + rows))
-        return self._assemble(named, None, rows, positions, None, {})
+        return self._assemble(named, None, rows, positions, None, {}, False)
 
     def _null_key_reason(self) -> str:
         field = self._event.entity_fields(self._event.key)[0]
         return f'the message key is null; produce with {field} as the key, or set event.null_key = "accept"'
 
-    def _structs(self, values: Sequence[Value], problems: dict[int, RecordError]) -> list[Any]:
-        limit = self._event.message_bytes_max
-        decode = self._json.decode
+    def _plain_rows(self, values: Sequence[Value]) -> list[Any] | None:
+        """Decode messages that need no closer look at any id or category; None: at least one does."""
+        decode = self._plain.decode
         try:
-            joined = b"".join(values)  # type: ignore[arg-type]  # what is no bytes is the slow path's
-            if joined.isascii() and max(map(len, values), default=0) <= limit:  # type: ignore[arg-type]
+            joined = b"".join(values)  # type: ignore[arg-type]  # what is no bytes raises
+            if joined.isascii() and max(map(len, values)) <= self._event.message_bytes_max:  # type: ignore[arg-type]
                 return [decode(value) for value in values]  # type: ignore[arg-type]
         except (TypeError, msgspec.DecodeError, RecursionError):
-            pass  # at least one is bad: each by itself tells which
-        rows: list[Any] = []
-        for row, value in enumerate(values):
+            pass
+        return None
+
+    def _rows(
+        self, values: Sequence[Value], first: int, keyless: set[int], problems: dict[int, RecordError]
+    ) -> list[Any]:
+        """Decode the good ones of messages, and tell what is wrong with the others, numbered from `first`."""
+        rows = []
+        for row, value in enumerate(values, first):
             try:
-                rows.append(_decode_one(decode, value, limit))
+                decoded = _decode_one(self._json.decode, value, self._event.message_bytes_max)
+                if row in keyless:
+                    raise RecordError("key", self._null_key_reason(), "key")
+                rows.append(decoded)
             except RecordError as error:
                 problems[row] = error
-                rows.append(None)
         return rows
 
     def _assemble(
         self,
-        columns: dict[str, Column],
+        columns: Mapping[str, Column],
         kept: list[int] | None,
         total: int,
         positions: tuple[npt.ArrayLike, npt.ArrayLike],
         now_ms: int | Int64 | None,
         problems: dict[int, RecordError],
+        plain: bool,
     ) -> tuple[TransactionBatch, list[Rejected]]:
         source_row = np.arange(total) if kept is None else np.array(kept, np.int64)
         found: dict[int, RecordError] = {}
@@ -159,7 +176,7 @@ class Decoder:
         for name, field in self._fields.items():
             bad: Problems = {}
             if field.type in TEXT_TYPES:
-                texts[name] = read_texts(columns[name], field, bad)
+                texts[name] = columns[name] if plain else read_texts(columns[name], field, bad)  # type: ignore[assignment]
                 if field.token and self._tokens is not None:
                     texts[name] = self._tokens.of(texts[name])
             else:

@@ -6,11 +6,11 @@ ever added to them.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from fraudstream.event import EventType, Field
+from fraudstream.event import TEXT_TYPES, EventType, Field
 
 TREESHAP, LIGHTGBM, PATH, NOT_EXPLAINED = "treeshap", "lightgbm", "path", "none"  # see `Alert.method`
 
@@ -25,9 +25,14 @@ _WIRE_TYPES: dict[str, Any] = {
 }
 
 
-def transaction_struct(event: EventType) -> type[msgspec.Struct]:
-    """Return the struct that one transaction of this event type decodes to; unknown keys are ignored."""
-    fields: list[Any] = [_declared(name, field) for name, field in event.fields.items()]
+def transaction_struct(event: EventType, plain: bool = False) -> type[msgspec.Struct]:
+    """Return the struct that one transaction of this event type decodes to; unknown keys are ignored.
+
+    Args:
+        plain: take ids and categories only as they stay: text that is not empty, or none where none is needed.
+    """
+    declared = _plain if plain else _declared
+    fields: list[Any] = [declared(name, field) for name, field in event.fields.items()]
     renamed = {name: event.source_of(name) for name in event.fields}
     return msgspec.defstruct("Transaction", fields, rename=renamed, kw_only=True, gc=False, frozen=False)
 
@@ -35,6 +40,15 @@ def transaction_struct(event: EventType) -> type[msgspec.Struct]:
 def _declared(name: str, field: Field) -> Any:
     wire = _WIRE_TYPES[field.type]
     return (name, wire) if field.required else (name, wire | None, None)
+
+
+def _plain(name: str, field: Field) -> Any:
+    if field.type not in TEXT_TYPES:
+        return _declared(name, field)
+    text = Annotated[str, msgspec.Meta(min_length=1)]
+    if field.required:
+        return name, text
+    return (name, text | None, None) if field.default is None else (name, text, str(field.default))
 
 
 class Challenger(msgspec.Struct, frozen=True, gc=False):

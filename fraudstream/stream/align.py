@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class Aligner:
         if not behind and not self._held:
             return batch, messages
         if len(batch):
-            self._held.append(_Run(batch, [messages[row] for row in batch.source_row.tolist()]))
+            self._held.append(_Run(batch, list(map(messages.__getitem__, batch.source_row.tolist()))))
         frontier_ms = min((self._newest_ms.get(p, TIME_MIN) for p in behind), default=TIME_MAX)
         if sum(len(run.batch) for run in self._held) > self._rows_max:
             frontier_ms = TIME_MAX
@@ -79,15 +80,17 @@ class Aligner:
         kept: list[_Run] = []
         for run in self._held:
             cut = int(np.searchsorted(run.batch.time_ms, frontier_ms, side="right"))
-            if cut:
-                ready.append(_Run(run.batch.part(0, cut), run.messages[:cut]))
-            if cut < len(run.batch):
-                rest = _Run(run.batch.part(cut, len(run.batch)), run.messages[cut:]) if cut else run
-                kept.append(rest)
+            if cut == len(run.batch):
+                ready.append(run)
+            elif cut:
+                ready.append(run.part(0, cut))
+                kept.append(run.part(cut, len(run.batch)))
+            else:
+                kept.append(run)
         self._held = kept
         if not ready:
             return like.part(0, 0), []
-        messages = [message for run in ready for message in run.messages]
+        messages = list(chain.from_iterable(run.messages for run in ready))
         joined = concatenate([run.batch for run in ready])
         joined = replace(joined, source_row=np.arange(len(joined)))
         return joined.in_event_order(), messages
@@ -99,3 +102,7 @@ class _Run:
 
     batch: TransactionBatch
     messages: list[Any]
+
+    def part(self, start: int, stop: int) -> _Run:
+        """Return rows start to stop - 1."""
+        return _Run(self.batch.part(start, stop), self.messages[start:stop])
