@@ -30,7 +30,7 @@ from fraudstream.bus.lost import others_reach
 from fraudstream.simulate import WorldConfig, simulate
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.deployment import Deployment, WorkerProcess, deployed, eventually
-from tests.kafka.verifier import differences, is_right, left_hanging, oracle, saved_state
+from tests.kafka.verifier import differences, first_altered, is_right, left_hanging, oracle, saved_state
 from tests.worlds import LIVE_MS, TinyWorld, make_world
 
 PARTITIONS = 3
@@ -366,6 +366,8 @@ def play(
             "snapshots_loaded": sum(len(w.events("snapshot_loaded")) for w in deployment.workers),
             "wrong_decisions": differences(expected.decisions, decisions, exactly_once),
             "wrong_alerts": differences(expected.alerts, alerts, exactly_once),
+            "first_altered": first_altered(expected.decisions, decisions)
+            or first_altered(expected.alerts, alerts),
             "dead_letters": len(deployment.read("dlq")),
             "hanging": left_hanging(deployment, "decisions") + left_hanging(deployment, "alerts"),
             "state_equal": saved_state(deployment) == expected.state,

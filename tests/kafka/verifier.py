@@ -85,6 +85,22 @@ def differences(
     return {name: number for name, number in found.items() if number}
 
 
+def first_altered(
+    expected: Mapping[tuple[int, int], dict[str, Any]], messages: Iterable[Message]
+) -> dict[str, list[Any]]:
+    """Return the fields of the first altered message: what each should have been, and what it was."""
+    for message in messages:
+        said, should = contents(message), expected.get(position_of(headers_of(message)["ce_id"]))
+        if should is not None and said != should:
+            fields = sorted(said.keys() | should.keys())
+            return {
+                name: [should.get(name), said.get(name)]
+                for name in fields
+                if should.get(name) != said.get(name)
+            }
+    return {}
+
+
 def left_hanging(deployment: Deployment, topic: str) -> int:
     """Return how many messages readers of committed ones cannot reach: an open transaction is before them."""
     hidden = 0
