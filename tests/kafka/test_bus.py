@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from fraudstream.bus.base import Positions
 from fraudstream.bus.delivery import AtLeastOnce, ExactlyOnce
@@ -206,3 +206,36 @@ def test_a_sink_whose_name_another_one_has_taken_is_fenced(deployment: Deploymen
             pass
         second.close()
     assert [m.value() for m in deployment.read("decisions")] == [b"of the second"]
+
+
+class Hesitant:
+    """A producer that once does not begin a transaction, but may be asked again."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer, self.refused = producer, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def begin_transaction(self) -> None:
+        if not self.refused:
+            self.refused += 1
+            raise KafkaException(KafkaError(KafkaError._CONFLICT, retriable=True))
+        self._producer.begin_transaction()
+
+
+def test_what_was_sent_while_no_transaction_could_begin_is_in_the_next(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = deployment.topic("decisions")
+    with reading(deployment) as source:
+        sink = ExactlyOnce(deployment.settings, source)
+        hesitant = Hesitant(sink._producer)
+        monkeypatch.setattr(sink, "_producer", hesitant)
+        sink.send(topic, [(b"1", b"key", []), (b"2", b"key", [])])
+        sink.send(topic, [(b"3", b"key", [])])
+        while not sink.commit({}, 0.5):
+            pass
+        sink.close()
+    assert hesitant.refused
+    assert [m.value() for m in deployment.read("decisions")] == [b"1", b"2", b"3"]
