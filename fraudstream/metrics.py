@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Sequence
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -28,13 +30,14 @@ SHIFTS = (-1000, -200, -100, -50, -20, -5, -1, 0, 1, 2, 6, 21, 51, 101, 201)
 class BatchHistogram(Histogram):
     """A histogram that takes a batch at once."""
 
-    def observe_each(self, amounts: npt.NDArray[np.float64], times: npt.NDArray[np.int64]) -> None:
-        """Observe each of the amounts, [n], as many times as `times`, [n], says."""
-        places = np.searchsorted(self._upper_bounds, amounts)
-        counts = np.bincount(places, times)
-        for place in np.flatnonzero(counts).tolist():
-            self._buckets[place].inc(int(counts[place]))
-        self._sum.inc(float(amounts @ times))
+    def observe_each(self, amounts: Sequence[float], times: Sequence[int]) -> None:
+        """Observe each of the amounts as many times as its place in `times` says."""
+        counts: Counts[int] = Counts()
+        for amount, number in zip(amounts, times, strict=True):
+            counts[bisect_left(self._upper_bounds, amount)] += number
+            self._sum.inc(amount * number)
+        for place, number in counts.items():
+            self._buckets[place].inc(number)
 
 
 class WorkerMetrics:

@@ -76,8 +76,7 @@ class Counts:
         self._metrics = metrics
         self._policy = policy
         self._decided = [metrics.decisions.labels(name) for name in policy.names]
-        for flag in FLAG_NAMES.values():
-            metrics.flagged.labels(flag)
+        self._flagged = {bit: metrics.flagged.labels(name) for bit, name in FLAG_NAMES.items()}
         self.use(model)
 
     def use(self, model: str) -> None:
@@ -103,17 +102,18 @@ class Counts:
             for place, number in enumerate(np.bincount(scored.decided[scored.alerting]).tolist()):
                 if number:
                     self._alerts[place].inc(number)
-        if scored.flag_bits.any():
-            for bit, name in FLAG_NAMES.items():
-                if number := int(np.count_nonzero(scored.flag_bits & bit)):
-                    metrics.flagged.labels(name).inc(number)
+        for bits, number in enumerate(np.bincount(scored.flag_bits).tolist()):
+            if bits and number:
+                for bit, flagged in self._flagged.items():
+                    if bits & bit:
+                        flagged.inc(number)
         self._time(scored, messages)
 
     def _time(self, scored: Scored, messages: Sequence[Any]) -> None:
         """Observe the latency of some rows, each for those that it stands for."""
-        rows = len(scored.batch)
-        first = np.arange(0, rows, -(-rows // LATENCIES_A_BATCH))
-        stands_for = np.diff(first, append=rows)
-        stamps = [messages[row].timestamp()[1] for row in scored.batch.source_row[first].tolist()]
-        waited_s = (now_ms() - np.array(stamps)) / 1000
-        self._metrics.latency.observe_each(np.maximum(waited_s, 0.0), stands_for)  # clocks may differ
+        rows, now = len(scored.batch), now_ms()
+        step = -(-rows // LATENCIES_A_BATCH)
+        stamps = [messages[row].timestamp()[1] for row in scored.batch.source_row[::step].tolist()]
+        waited_s = [max(0, now - stamp) / 1000 for stamp in stamps]  # clocks may differ
+        stands_for = [step] * (len(stamps) - 1) + [rows - step * (len(stamps) - 1)]
+        self._metrics.latency.observe_each(waited_s, stands_for)
