@@ -11,36 +11,30 @@ Two ways, the same calls (`worker.delivery`):
 from __future__ import annotations
 
 import secrets
-import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from fraudstream.bus.base import Headers, Outgoing, Positions, Sink
-from fraudstream.bus.clients import MESSAGE_BYTES_MAX, REQUEST_TIMEOUT_S, client, client_config
+from fraudstream.bus.base import Positions, Sink
+from fraudstream.bus.clients import REQUEST_TIMEOUT_S, client
 from fraudstream.bus.kafka import KafkaSource
-from fraudstream.bus.lost import Doubts
-from fraudstream.bus.rights import KIND_OF, Right, lacks
+from fraudstream.bus.outgoing import QUEUE_FULL_S, Call, Message, Producing, ReplacedError
+from fraudstream.bus.rights import KIND_OF
 from fraudstream.bus.topics import lacking
-from fraudstream.clock import Seldom, monotonic_s
+from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError, FencedError
 from fraudstream.sections import Settings
 
 log = structlog.get_logger("kafka")
 
-Message = tuple[str, bytes | None, bytes | None, Headers]
-
-QUEUE_FULL_S = 60.0  # a message that cannot be queued for so long
 WAIT_S = 0.5  # a turn of a commit: the loop turns on meanwhile
 HUNG_AFTER_S = 5.0  # of a call that should have ended after WAIT_S
 CLOSE_WITHIN_S = 2.0
 GIVE_UP_S = 600.0  # of one transaction after the other aborted
 TRANSACTION_TIMEOUT_MS = 10_000  # readers wait so long for what a worker that is gone left open
 _FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
-_PASSING = (KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
 
 def new_sink(settings: Settings, source: KafkaSource) -> Sink:
@@ -53,131 +47,7 @@ def new_sink(settings: Settings, source: KafkaSource) -> Sink:
     return kind(settings, source)
 
 
-class _Outgoing(ABC):
-    """A producer whose every message is accounted for.
-
-    A commit is tried in a thread of its own, so that the next rows can be decided meanwhile. The producer is that
-    thread's until the try has ended: what is sent in that time, and for a rest after it, is held for the next commit.
-    """
-
-    rest_s = 0.0
-
-    def __init__(self, settings: Settings, source: KafkaSource, more: dict[str, Any]) -> None:
-        config = more | client_config(settings, "producer")
-        config.setdefault("message.max.bytes", MESSAGE_BYTES_MAX)  # the topic's own limit decides
-        config["delivery.report.only.error"] = True
-        self._config = config
-        self._settings = settings
-        self._source = source
-        self._producer = client(Producer, config)
-        self._committing = False
-        self._trying: _Call | None = None
-        self._held: list[Message] = []
-        self._queued = 0  # messages that the producer has taken
-        self._rests_until_s = 0.0
-        self._refused: list[str] = []
-        self._seldom = Seldom()
-        self._doubts = Doubts(config)
-
-    def send(self, topic: str, messages: Iterable[Outgoing]) -> None:
-        """Queue messages, as `Sink` says."""
-        addressed = [(topic, value, key, headers) for value, key, headers in messages]
-        if self._committing or (self._rests_until_s and monotonic_s() < self._rests_until_s):
-            self._held += addressed
-        else:
-            self._release()
-            self._send(addressed)
-
-    def commit(self, positions: Positions, timeout_s: float) -> bool:
-        """Begin a try, or wait for the one that goes on, as `Sink` says."""
-        if not self._committing:
-            self._release()
-            self._committing = True
-        if self._trying is None:
-            self._trying = self._try(positions)
-        if not self._trying.done(timeout_s):
-            return False
-        trying, self._trying = self._trying, None
-        if not (trying.result() and self._settle(positions)):
-            return False
-        self._committing = False
-        if self.rest_s:
-            self._rests_until_s = monotonic_s() + self.rest_s
-        else:
-            self._release()  # readers see it at once
-        return True
-
-    def discard(self) -> None:
-        """Forget what was sent, as `Sink` says."""
-        self._committing = False
-        self._held.clear()
-        self._rests_until_s = 0.0
-
-    def close(self) -> None:
-        """Drop the producer."""
-        self._producer.purge()
-
-    def _release(self) -> None:
-        """Send what was held."""
-        self._rests_until_s = 0.0
-        held, self._held = self._held, []
-        if held:
-            self._send(held)
-
-    @abstractmethod
-    def _send(self, messages: Sequence[Message]) -> None:
-        """Queue messages; no try is going on."""
-
-    @abstractmethod
-    def _try(self, positions: Positions) -> _Call:
-        """Begin to commit; the call returns False when it is to be tried again."""
-
-    @abstractmethod
-    def _settle(self, positions: Positions) -> bool:
-        """Do what is left once a try has succeeded; False: it is to be tried again."""
-
-    def _queue(self, messages: Iterable[Message]) -> None:
-        """Queue messages; wait where the queue is full. Raises BusError, KafkaException."""
-        produce, report = self._producer.produce, self._report
-        for topic, value, key, headers in messages:
-            try:
-                produce(topic, value, key, headers=headers, on_delivery=report)
-            except BufferError:
-                self._queue_late((topic, value, key, headers))
-            self._queued += 1
-
-    def _queue_late(self, message: Message) -> None:
-        """Queue a message once the queue has room."""
-        topic, value, key, headers = message
-        deadline_s = monotonic_s() + QUEUE_FULL_S
-        while True:
-            self._producer.poll(0.1)
-            try:
-                return self._producer.produce(topic, value, key, headers=headers, on_delivery=self._report)
-            except BufferError:
-                if monotonic_s() > deadline_s:
-                    raise BusError(
-                        f"no message could be queued for {topic} for {QUEUE_FULL_S:.0f} s"
-                    ) from None
-
-    def _report(self, error: KafkaError | None, message: Any) -> None:
-        if error is not None and error.code() not in _PASSING:
-            why = f"{message.topic()}: {error.str()}"
-            if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                why = lacks([Right("topic", message.topic(), "Write")])
-            self._refused.append(why)
-
-    def _check_refused(self) -> None:
-        if self._refused:
-            refused, self._refused = self._refused, []
-            raise BusError(f"{len(refused)} messages were not delivered; the first: {refused[0]}")
-
-    def _complain(self, event: str, **what: object) -> None:
-        if self._seldom.now():
-            log.warning(event, **what)
-
-
-class AtLeastOnce(_Outgoing):
+class AtLeastOnce(Producing):
     """Flushes, then commits."""
 
     def __init__(self, settings: Settings, source: KafkaSource) -> None:
@@ -198,8 +68,8 @@ class AtLeastOnce(_Outgoing):
             topic, *_ = messages[self._queued - first]
             raise BusError(f"{topic}: {error.args[0].str()}") from None
 
-    def _try(self, positions: Positions) -> _Call:
-        return _Call(self._flush)
+    def _try(self, positions: Positions) -> Call:
+        return Call(self._flush)
 
     def _settle(self, positions: Positions) -> bool:
         return not positions or self._source.commit(positions)
@@ -217,7 +87,7 @@ class AtLeastOnce(_Outgoing):
         return False
 
 
-class ExactlyOnce(_Outgoing):
+class ExactlyOnce(Producing):
     """One transaction a commit.
 
     `worker.instance` makes the transactional id: a worker that comes back ends at once what it had left open before.
@@ -240,7 +110,7 @@ class ExactlyOnce(_Outgoing):
         self._kept: list[Message] = []  # of this transaction
         self._initialised = False  # the producer has the transactional id
         self._open = False  # the transaction takes messages
-        self._offering: _Call | None = None  # the offsets are on their way into it
+        self._offering: Call | None = None  # the offsets are on their way into it
         self._offered = False  # they are in it
         self._ending = False  # it is being committed: librdkafka takes no other call before that has ended
         self._broken = False  # it has to be aborted before anything else
@@ -298,9 +168,9 @@ class ExactlyOnce(_Outgoing):
         except KafkaException as error:
             self._failed(error.args[0])
 
-    def _try(self, positions: Positions) -> _Call:
+    def _try(self, positions: Positions) -> Call:
         group = self._source.group_metadata()  # here: the consumer is this thread's
-        return _Call(self._commit, self._source.offsets(positions), group)
+        return Call(self._commit, self._source.offsets(positions), group)
 
     def _settle(self, positions: Positions) -> bool:
         if self._unsure and not self._was_committed(positions):
@@ -316,8 +186,8 @@ class ExactlyOnce(_Outgoing):
         try:
             if not (self._initialised or self._initialise()):
                 return False
-            if self._broken:
-                self._abort()
+            if self._broken and not self._abort():
+                return False
             if self._unsure:
                 return True
             self._fill()
@@ -328,12 +198,14 @@ class ExactlyOnce(_Outgoing):
         except KafkaException as error:
             self._failed(error.args[0])
             return False
+        except ReplacedError:  # nobody waits for this try any more
+            return False
         return True
 
     def _initialise(self) -> bool:
         """Take the transactional id, which ends what its former owner left open; False: try again."""
         try:
-            self._producer.init_transactions(WAIT_S)
+            self._ask(self._producer.init_transactions, WAIT_S)
         except KafkaException as error:
             self._failed(error.args[0])
             return False
@@ -349,7 +221,7 @@ class ExactlyOnce(_Outgoing):
     def _fill(self) -> None:
         """Queue what was kept and is not in the transaction yet; begin it where there is none."""
         if not self._open:
-            self._producer.begin_transaction()
+            self._ask(self._producer.begin_transaction)
             self._open, self._queued = True, 0
         self._queue(self._kept[self._queued :])
 
@@ -360,22 +232,27 @@ class ExactlyOnce(_Outgoing):
         coordinator has gone. So it is made in a thread of its own, and a producer that hangs in it is replaced.
         """
         if self._offering is None:
-            self._offering = _Call(self._producer.send_offsets_to_transaction, offsets, group, WAIT_S)
-        if not self._offering.done(WAIT_S):
-            if monotonic_s() - self._offering.began_s > HUNG_AFTER_S:
-                self._replace(f"no answer for {HUNG_AFTER_S:.0f} s")
-            self._complain(
-                "commit_waiting", error="the group's coordinator does not answer", action="retrying"
-            )
+            self._offering = Call(self._producer.send_offsets_to_transaction, offsets, group, WAIT_S)
+        offering = self._offering
+        if not self._answered(offering):
             return False
-        offering, self._offering = self._offering, None
+        self._offering = None
         offering.result()
         return True
+
+    def _answered(self, offering: Call) -> bool:
+        """Wait a little for the answer to the offsets; a producer that hangs in it is replaced."""
+        if self._ask(offering.done, WAIT_S):
+            return True
+        if monotonic_s() - offering.began_s > HUNG_AFTER_S:
+            self._replace(f"no answer for {HUNG_AFTER_S:.0f} s")
+        self._complain("commit_waiting", error="the group's coordinator does not answer", action="retrying")
+        return False
 
     def _end(self) -> None:
         """Commit the transaction; raises KafkaException where that has to be tried again, or it must be aborted."""
         self._ending = True
-        self._producer.commit_transaction(WAIT_S)
+        self._ask(self._producer.commit_transaction, WAIT_S)
         self._ending = False
 
     def _replace(self, reason: str) -> None:
@@ -385,14 +262,19 @@ class ExactlyOnce(_Outgoing):
         self._offering = None
         self._initialised = self._open = self._offered = self._ending = self._broken = False
 
-    def _abort(self) -> None:
-        """Abort, or let a commit come to its end; raises KafkaException where that has to be tried again."""
+    def _abort(self) -> bool:
+        """Abort, or let a commit come to its end; False, or KafkaException: that has to be tried again."""
+        if self._offering is not None:  # into the transaction that is given up
+            if not self._answered(self._offering):
+                return False
+            self._offering = None
         if self._ending:
             self._end()
         else:
-            self._producer.abort_transaction(WAIT_S)
+            self._ask(self._producer.abort_transaction, WAIT_S)
         self._open = self._offered = self._broken = False
         self._check_refused()
+        return True
 
     def _failed(self, cause: KafkaError) -> None:
         """Note that the transaction is to be aborted, or to be gone on with.
@@ -427,33 +309,3 @@ class ExactlyOnce(_Outgoing):
                 self._doubts.well()
         else:
             raise BusError(f"a transaction failed: {cause.str()}") from None
-
-
-class _Call:
-    """A call in a thread of its own, which may never end."""
-
-    def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
-        self.began_s = monotonic_s()
-        self._result: Any = None
-        self._error: Exception | None = None
-        self._ended = threading.Event()
-        self._function, self._arguments = function, arguments
-        threading.Thread(target=self._make, name="commit", daemon=True).start()
-
-    def done(self, timeout_s: float) -> bool:
-        """Tell whether it has ended, waiting for it for a while."""
-        return self._ended.wait(timeout_s)
-
-    def result(self) -> Any:
-        """Return what it returned, or raise what it raised."""
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-    def _make(self) -> None:
-        try:
-            self._result = self._function(*self._arguments)
-        except (BusError, KafkaException) as error:
-            self._error = error
-        finally:
-            self._ended.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -239,3 +240,40 @@ def test_what_was_sent_while_no_transaction_could_begin_is_in_the_next(
         sink.close()
     assert hesitant.refused
     assert [m.value() for m in deployment.read("decisions")] == [b"1", b"2", b"3"]
+
+
+class Hanging:
+    """A producer that is asked for its transactional id and answers when it may."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer, self.may = producer, threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def init_transactions(self, timeout_s: float) -> None:
+        self.may.wait(30)
+
+
+def test_a_producer_that_answers_after_it_was_replaced_changes_nothing(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fraudstream.bus.delivery.REQUEST_TIMEOUT_S", 0.2)
+    topic = deployment.topic("decisions")
+    with reading(deployment) as source:
+        sink = ExactlyOnce(deployment.settings, source)
+        hanging = Hanging(sink._producer)
+        monkeypatch.setattr(sink, "_producer", hanging)
+        monkeypatch.setattr(sink, "_initialised", False)
+        sink.send(topic, [(b"1", b"key", [])])
+        assert not sink.commit({}, 0.1)
+        late = sink._trying
+        assert late is not None
+        sink.discard()
+        hanging.may.set()
+        assert late.done(10)
+        sink.send(topic, [(b"2", b"key", [])])
+        while not sink.commit({}, 0.5):
+            pass
+        sink.close()
+    assert [m.value() for m in deployment.read("decisions")] == [b"2"]
