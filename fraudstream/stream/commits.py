@@ -89,3 +89,8 @@ class Commits:
         """Drop what was not made last: whoever has the partitions serves it again."""
         self.owed, self._going = False, None
         self._sink.discard()
+
+    def close(self) -> None:
+        """Close the sink. Nothing is committed after that: of what it let go, only the positions would be left."""
+        self.owed, self._going = False, None
+        self._sink.close()

@@ -312,8 +312,8 @@ class Worker:
             made_last = self.commit_all(FINISH_WITHIN_S)
         finally:
             self._left_at = self._positions()
-            self._ends.sink.close()
-            self._ends.source.close()
+            self._commits.close()
+            self._ends.source.close()  # which asks to finish
             if self._labels is not None:
                 self._labels.close()
         if not made_last:

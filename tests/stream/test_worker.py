@@ -463,3 +463,32 @@ def test_with_tokens_all_is_decided_as_before_and_no_card_leaves_the_worker(
     assert len({m.key() for m in sent}) == len(cards)
     for message, alert in zip(run.sent("alerts"), run.alerts(), strict=True):
         assert message.key() == alert.entities["card"].encode()
+
+
+class LeavingSource(MemorySource):
+    """A source that asks to finish when it is closed, as a member of a group does that gives its partitions back."""
+
+    def close(self) -> None:
+        assert self._handover is not None
+        self._handover.finish()
+
+
+class StuckSink(SlowSink):
+    """A sink whose commit does not come through before it is closed, and would at once after that."""
+
+    def close(self) -> None:
+        self.left = 0
+
+
+def test_a_worker_that_leaves_without_its_last_commit_commits_no_positions(
+    tiny_world: TinyWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fraudstream.stream.worker.FINISH_WITHIN_S", 0.05)
+    source, sink = LeavingSource(as_messages(tiny_world.rows[:300])), StuckSink(looks=10**9)
+    run = start(tiny_world, source, sink, worker__batch_rows_max=100)
+    while run.worker.step():
+        pass
+    with pytest.raises(BusError, match="the last decisions could not be committed in time"):
+        run.worker.leave()
+    assert sink.committed == []
+    assert source.committed == {}
