@@ -35,7 +35,6 @@ CLOSE_WITHIN_S = 2.0
 GIVE_UP_S = 600.0  # of one transaction after the other aborted
 TRANSACTION_TIMEOUT_MS = 10_000  # readers wait so long for what a worker that is gone left open
 _FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
-_PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # by an abort
 
 
 def new_sink(settings: Settings, source: KafkaSource) -> Sink:
@@ -114,7 +113,6 @@ class ExactlyOnce(Producing):
         self._offering: Call | None = None  # the offsets are on their way into it
         self._offered = False  # they are in it
         self._ending = False  # it is being committed: librdkafka takes no other call before that has ended
-        self._undelivered = False  # a message of it was given up
         self._broken = False  # it has to be aborted before anything else
         self._unsure = False  # its producer failed for good while it was committed
         self._failing_since_s: float | None = None
@@ -193,8 +191,6 @@ class ExactlyOnce(Producing):
             if self._unsure:
                 return True
             self._fill()
-            if not self._ending and not self._delivered():
-                return False
             if not self._offered and offsets and not self._offer(offsets, group):
                 return False
             self._offered = True
@@ -226,26 +222,8 @@ class ExactlyOnce(Producing):
         """Queue what was kept and is not in the transaction yet; begin it where there is none."""
         if not self._open:
             self._ask(self._producer.begin_transaction)
-            self._open, self._undelivered, self._queued = True, False, 0
+            self._open, self._queued = True, 0
         self._queue(self._kept[self._queued :])
-
-    def _delivered(self) -> bool:
-        """Wait a little until the broker has all messages; where one was given up the transaction has to be aborted.
-
-        Committing it asks for no less, but it is librdkafka then that decides what counts as given up.
-        """
-        left = self._ask(self._producer.flush, WAIT_S)
-        if self._undelivered:
-            self._broken = True
-            log.warning("transaction_aborted", error="messages were not delivered", action="sending it again")
-        elif left:
-            self._wait_on(f"{left} messages are not delivered yet")
-        return not (left or self._undelivered)
-
-    def _report(self, error: KafkaError | None, message: Any) -> None:
-        super()._report(error, message)
-        if error is not None and error.code() not in _PURGED:
-            self._undelivered = True
 
     def _offer(self, offsets: Any, group: Any) -> bool:
         """Put the offsets into the transaction; False: they are on their way.
@@ -324,14 +302,10 @@ class ExactlyOnce(Producing):
             self._broken, self._ending = True, False
             log.warning("transaction_aborted", error=cause.str(), action="sending it again")
         elif cause.retriable():
-            self._wait_on(cause.str())
+            self._complain("commit_waiting", error=cause.str(), action="retrying")
+            if self._doubts.lost():
+                self._unsure |= self._offered
+                self._replace("it finds no broker though others do")
+                self._doubts.well()
         else:
             raise BusError(f"a transaction failed: {cause.str()}") from None
-
-    def _wait_on(self, error: str) -> None:
-        """Say that the commit takes long; replace a producer that finds no broker though others do."""
-        self._complain("commit_waiting", error=error, action="retrying")
-        if self._doubts.lost():
-            self._unsure |= self._offered
-            self._replace("it finds no broker though others do")
-            self._doubts.well()

@@ -277,34 +277,3 @@ def test_a_producer_that_answers_after_it_was_replaced_changes_nothing(
             pass
         sink.close()
     assert [m.value() for m in deployment.read("decisions")] == [b"2"]
-
-
-class Aborting:
-    """A producer that counts how often it aborts."""
-
-    def __init__(self, producer: Any) -> None:
-        self._producer, self.aborts = producer, 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._producer, name)
-
-    def abort_transaction(self, timeout_s: float) -> None:
-        self.aborts += 1
-        self._producer.abort_transaction(timeout_s)
-
-
-def test_a_message_that_was_given_up_is_sent_again_with_all_others(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    topic = deployment.topic("decisions")
-    with reading(deployment) as source:
-        sink = ExactlyOnce(deployment.settings, source)
-        aborting = Aborting(sink._producer)
-        monkeypatch.setattr(sink, "_producer", aborting)
-        sink.send(topic, [(b"1", b"key", []), (b"2", b"key", [])])
-        sink._report(KafkaError(KafkaError._MSG_TIMED_OUT), None)
-        while not sink.commit({}, 0.5):
-            pass
-        sink.close()
-    assert aborting.aborts == 1
-    assert [m.value() for m in deployment.read("decisions")] == [b"1", b"2"]
