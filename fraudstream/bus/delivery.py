@@ -126,6 +126,7 @@ class ExactlyOnce(Producing):
         super().discard()
         if not self._abandon(REQUEST_TIMEOUT_S):
             self._replace(f"no answer for {REQUEST_TIMEOUT_S:.0f} s")
+        self._forget()
 
     def close(self) -> None:
         """Abort what was not committed, if that is soon done; drop the producer."""
@@ -137,6 +138,7 @@ class ExactlyOnce(Producing):
         if error:
             log.warning("transaction_left_open", error=error, ends_after_ms=TRANSACTION_TIMEOUT_MS)
         super().close()
+        self._forget()
 
     def _abandon(self, within_s: float) -> bool:
         """Give up the transaction; False: a call that was made for it has not come back."""
@@ -144,11 +146,10 @@ class ExactlyOnce(Producing):
         trying, self._trying = self._trying, None
         if trying is not None and trying.done(within_s) and trying.result() and not self._unsure:
             self._open = self._offered = False  # it went through
-        self._kept.clear()
-        self._unsure = False
         calls = [call for call in (trying, self._offering) if call is not None]
         if not all(call.done(max(0.0, deadline_s - monotonic_s())) for call in calls):
             return False
+        self._forget()
         self._offering = None
         self._broken = self._open
         while self._broken and monotonic_s() < deadline_s:  # later, the next commit aborts it
@@ -157,6 +158,11 @@ class ExactlyOnce(Producing):
             except KafkaException as error:
                 self._failed(error.args[0])
         return True
+
+    def _forget(self) -> None:
+        """Let go of what was sent. Not while a try goes on that could still commit: positions alone would be left."""
+        self._kept.clear()
+        self._unsure = False
 
     def _send(self, messages: Sequence[Message]) -> None:
         """Send messages in the current transaction."""

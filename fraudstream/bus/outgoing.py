@@ -28,7 +28,7 @@ _PASSING = (KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE, KafkaError._PURG
 
 
 class ReplacedError(Exception):
-    """Another producer has taken the place of the one that was asked, while it was."""
+    """Another producer has taken the place of the one that was asked, while it was, or there is none any more."""
 
 
 class Producing(ABC):
@@ -56,6 +56,7 @@ class Producing(ABC):
         self._refused: list[str] = []
         self._seldom = Seldom()
         self._doubts = Doubts(config)
+        self._closed = False
 
     def send(self, topic: str, messages: Iterable[Outgoing]) -> None:
         """Queue messages, as `Sink` says."""
@@ -93,6 +94,7 @@ class Producing(ABC):
 
     def close(self) -> None:
         """Drop the producer."""
+        self._closed = True
         self._producer.purge()
 
     def _release(self) -> None:
@@ -149,7 +151,7 @@ class Producing(ABC):
         try:
             return call(*arguments)
         finally:
-            if producer is not self._producer:
+            if self._closed or producer is not self._producer:
                 raise ReplacedError
 
     def _report(self, error: KafkaError | None, message: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from fraudstream.bus.base import Positions
 from fraudstream.bus.delivery import AtLeastOnce, ExactlyOnce
@@ -253,6 +253,7 @@ class Hanging:
 
     def init_transactions(self, timeout_s: float) -> None:
         self.may.wait(30)
+        self._producer.init_transactions(10)
 
 
 def test_a_producer_that_answers_after_it_was_replaced_changes_nothing(
@@ -262,7 +263,7 @@ def test_a_producer_that_answers_after_it_was_replaced_changes_nothing(
     topic = deployment.topic("decisions")
     with reading(deployment) as source:
         sink = ExactlyOnce(deployment.settings, source)
-        hanging = Hanging(sink._producer)
+        hanging = Hanging(Producer(sink._config))
         monkeypatch.setattr(sink, "_producer", hanging)
         monkeypatch.setattr(sink, "_initialised", False)
         sink.send(topic, [(b"1", b"key", [])])
@@ -277,3 +278,25 @@ def test_a_producer_that_answers_after_it_was_replaced_changes_nothing(
             pass
         sink.close()
     assert [m.value() for m in deployment.read("decisions")] == [b"2"]
+
+
+def test_a_try_that_outlives_its_sink_commits_no_positions(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fraudstream.bus.delivery.CLOSE_WITHIN_S", 0.2)
+    deployment.send(numbers(10))
+    with reading(deployment) as source:
+        assert len(read(source, 10)) == 10
+        sink = ExactlyOnce(deployment.settings, source)
+        hanging = Hanging(Producer(sink._config))
+        monkeypatch.setattr(sink, "_producer", hanging)
+        monkeypatch.setattr(sink, "_initialised", False)
+        sink.send(deployment.topic("decisions"), [(b"1", b"key", [])])
+        assert not sink.commit({0: 1}, 0.1)
+        late = sink._trying
+        assert late is not None
+        sink.close()
+        hanging.may.set()
+        assert late.done(10)
+    assert deployment.committed() == {}
+    assert deployment.read("decisions") == []
