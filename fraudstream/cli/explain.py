@@ -37,6 +37,10 @@ def explain(
     model: Annotated[
         str | None, typer.Option(help="Version or alias that decided, where the decision names none.")
     ] = None,
+    sequence: Annotated[
+        int | None,
+        typer.Option(help="Sequence number (as in the alert), where several decisions were made of the id."),
+    ] = None,
     config: Config = None,
     brokers: Brokers = None,
     as_json: AsJson = False,
@@ -51,13 +55,13 @@ def explain(
     settings = settings_from(config, brokers, model__version=model)
     files = (decisions, features, alerts, transactions)
     if any(files):
-        found = rederive(settings, _in_files(settings, *files), transaction_id)
+        found = rederive(settings, _in_files(settings, *files), transaction_id, sequence)
     else:
         meet_broker(settings, "explain")
         with progress() as advance:
             log = KafkaLog(settings, advance)
             try:
-                found = rederive(settings, InTopics(log, settings), transaction_id)
+                found = rederive(settings, InTopics(log, settings), transaction_id, sequence)
             finally:
                 log.close()
     if as_json:

@@ -31,7 +31,7 @@ def plain(found: Rederived) -> dict[str, Any]:
         "explanation": None if found.why is None else msgspec.to_builtins(found.why),
         **{
             name: msgspec.to_builtins(getattr(found, name))
-            for name in ("parts", "thresholds", "checks", "missing")
+            for name in ("others", "parts", "thresholds", "checks", "missing")
         },
     }
 
@@ -76,6 +76,11 @@ def _show_decision(found: Rederived, console: Console) -> None:
     said += [f"{found.repeats:,} repeats, each with this decision"] * bool(found.repeats)
     said += [f"written again {found.written_again:,} times after a crash"] * bool(found.written_again)
     console.print(f"  [dim]{escape('; '.join(said))}[/]")
+    for other in found.others:
+        console.print(
+            f"  the same id was decided apart from this, too: {escape(other.outcome)}, {other.risk_points} points "
+            f"(--sequence {other.sequence})"
+        )
 
 
 def _show_why(found: Rederived, console: Console) -> None:

@@ -14,7 +14,7 @@ period 24h      Mon 10:00   Tue 09:00   Wed 08:00          Fri 08:00
 ```
 
 Cases belong to the state, as they follow from what was decided; they are saved with it. What is decided of a row does
-not depend on them.
+not depend on them. No case is dropped because it is old: how far another partition is ahead must not matter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-CASES_MAX = 200_000  # of the entities whose last alert is the newest; about 60 MB
+CASES_MAX = 200_000  # of the entities whose last alert was taken last; about 60 MB
 
 
 class Case(NamedTuple):
@@ -54,13 +54,11 @@ class Cases:
     Args:
         period_ms: how far apart the alerts of a case may be, in event time.
         length_max_ms: how long a case may go on.
-        lateness_ms: how much longer a case is remembered than alerts in order could need.
     """
 
-    def __init__(self, period_ms: int, length_max_ms: int, lateness_ms: int = 0) -> None:
+    def __init__(self, period_ms: int, length_max_ms: int) -> None:
         self._period_ms = period_ms
         self._length_max_ms = length_max_ms
-        self._kept_ms = period_ms + lateness_ms
         self._open: OrderedDict[int, _Open] = OrderedDict()  # the one with the latest alert stands last
 
     def __len__(self) -> int:
@@ -85,19 +83,9 @@ class Cases:
             case_id, first_ms, last_ms, alerts = transaction_id, time_ms, time_ms, 0
         self._open[entity] = _Open(case_id, first_ms, max(last_ms, time_ms), alerts + 1)
         self._open.move_to_end(entity)
-        return Case(case_id, alerts + 1)
-
-    def forget(self, watermark_ms: int) -> None:
-        """Drop what is over, and of more than CASES_MAX the ones whose last alert came first.
-
-        Args:
-            watermark_ms: stream time before the alerts that come next.
-        """
-        while self._open:
-            oldest = next(iter(self._open.values()))
-            if len(self._open) <= CASES_MAX and oldest.last_ms >= watermark_ms - self._kept_ms:
-                return
+        if len(self._open) > CASES_MAX:
             self._open.popitem(last=False)
+        return Case(case_id, alerts + 1)
 
     def to_json(self) -> list[Any]:
         """Return all of it for a snapshot."""

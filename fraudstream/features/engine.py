@@ -206,8 +206,6 @@ class FeatureEngine:
             columns.know(self.catalog.event.id, self._hashes_of(batch.ids))
         if not len(batch):
             return columns
-        if keep and self.cases is not None:
-            self.cases.forget(self.watermark_ms)
         if keep and self.history_from_ms is None:
             self.history_from_ms = int(batch.time_ms[0])
         entities = [columns.entity(stage.key_fields) for stage in self.stages]
@@ -282,7 +280,7 @@ def cases_of(settings: Settings) -> Cases | None:
     alerts = settings.alerts
     if not alerts.case_period_ms:
         return None
-    return Cases(alerts.case_period_ms, alerts.case_length_max_ms, settings.state.lateness_ms)
+    return Cases(alerts.case_period_ms, alerts.case_length_max_ms)
 
 
 def _unheard(step: str) -> None:

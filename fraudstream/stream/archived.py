@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class InFiles:
 
     def features(self, spoken: Spoken) -> Features | None:
         """Return the first row of the transaction that has features: a repeat has none."""
-        for row in rows_of(self.features_path, spoken.decision.transaction_id):
+        for row in _of(spoken, rows_of(self.features_path, spoken.decision.transaction_id)):
             values = {_plain(name): value for name, value in row.items() if name not in _NOT_FEATURES}
             known = {name: float(value) for name, value in values.items() if _is_number(value)}
             if known:
@@ -70,10 +71,10 @@ class InFiles:
         return None
 
     def alert(self, spoken: Spoken) -> Alert | None:
-        """Return the first alert of the transaction."""
+        """Return the decision's alert."""
         if self.alerts_path is None:
             return None
-        for row in rows_of(self.alerts_path, spoken.decision.transaction_id):
+        for row in _of(spoken, rows_of(self.alerts_path, spoken.decision.transaction_id)):
             try:
                 return msgspec.convert(row, Alert)
             except msgspec.ValidationError as error:
@@ -97,6 +98,12 @@ class InFiles:
             return msgspec.convert({"model": self.model, **given, "flags": flags}, Decision)
         except msgspec.ValidationError as error:
             raise ConfigError(f"{self.decisions_path}: is no decision: {error}") from None
+
+
+def _of(spoken: Spoken, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows that are of one decision, or do not say of which."""
+    own = spoken.decision.sequence
+    return (row for row in rows if own < 0 or row.get("sequence") in (None, own))
 
 
 def _is_number(value: Any) -> bool:

@@ -23,7 +23,7 @@ from fraudstream.scoring.explain import Explainer, Explanation, Rows
 from fraudstream.scoring.fingerprint import fingerprints
 from fraudstream.sections import Settings
 from fraudstream.stream.featurelog import column_names
-from fraudstream.stream.served import Features, Served, Spokens
+from fraudstream.stream.served import Features, Served, Spoken, Spokens
 from fraudstream.words import Words, read_words
 
 _BITS = {name: bit for bit, name in FLAG_NAMES.items()}
@@ -44,6 +44,15 @@ class Check(msgspec.Struct, frozen=True):
     served: Any
     now: Any
     same: bool
+
+
+class Other(msgspec.Struct, frozen=True):
+    """Another decision made of the same transaction id, when it came again after `state.repeat_horizon`."""
+
+    sequence: int
+    outcome: str
+    risk_points: int
+    run: str
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -69,6 +78,7 @@ class Rederived:
     Attributes:
         transaction_id: that was asked for.
         decision: the first that was served; alert: with it, where there is one.
+        others: the other decisions made of the same id.
         repeats, written_again: see `Spokens`.
         missing: what is not there; checks: what was compared.
         parts: of the model's features, the strongest first.
@@ -82,6 +92,7 @@ class Rederived:
     run: str = ""
     repeats: int = 0
     written_again: int = 0
+    others: list[Other] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
@@ -101,15 +112,21 @@ class Rederived:
         self.checks.append(Check(what, *plain, same))
 
 
-def rederive(settings: Settings, served: Served, transaction_id: str) -> Rederived:
+def rederive(
+    settings: Settings, served: Served, transaction_id: str, sequence: int | None = None
+) -> Rederived:
     """Find what was served of a transaction, and derive it again.
+
+    Args:
+        sequence: of the decision, where several were made of the id; None: the first.
 
     Raises:
         BusError: something cannot be read.
         ConfigError: the settings do not hold together.
     """
     found, spokens = Rederived(transaction_id), served.decisions(transaction_id)
-    spoken = spokens.first
+    spoken = spokens.of(sequence)
+    found.others = [_other(one) for one in spokens.made if one is not spoken]
     if spoken is None:
         found.missing.append(_no_decision(settings, served, spokens, transaction_id))
         return found
@@ -258,7 +275,19 @@ def _currency(settings: Settings, batch: TransactionBatch | None) -> str | None:
     return batch.texts[settings.event.currency][0] if batch is not None and settings.event.currency else None
 
 
+def _other(spoken: Spoken) -> Other:
+    decision = spoken.decision
+    return Other(decision.sequence, decision.outcome, decision.risk_points, spoken.run)
+
+
 def _no_decision(settings: Settings, served: Served, spokens: Spokens, transaction_id: str) -> Missing:
+    if spokens.made:
+        known = ", ".join(str(one.decision.sequence) for one in spokens.made)
+        return Missing(
+            "decision",
+            f"no decision of {transaction_id} has this sequence number, but {known}",
+            "leave --sequence out, or take it from the alert",
+        )
     read = ""
     if spokens.oldest_ms is not None:
         read = f", {spokens.read:,} of which were read, the oldest of {iso(spokens.oldest_ms)}"

@@ -11,12 +11,15 @@ import msgspec
 from fraudstream.batch import TransactionBatch
 from fraudstream.bus.formats import new_reader
 from fraudstream.decode import Decoder
+from fraudstream.features.engine import FLAG_NAMES, FLAG_REPEATED
 from fraudstream.records import Alert, Decision
 from fraudstream.sections import Settings
 from fraudstream.stream.featurelog import OWN_COLUMNS
 from fraudstream.stream.publish import RUN_HEADER
 from fraudstream.stream.recorded import table_of
 
+MADE_MAX = 100
+_REPEATED = FLAG_NAMES[int(FLAG_REPEATED)]
 SKEW_MS = 600_000  # what belongs to a decision is written within this much of it
 
 Features = dict[str, float | None]  # a row of the feature log by column; None where there is no value
@@ -52,13 +55,16 @@ class Spokens:
     """All decisions of a transaction id.
 
     Attributes:
-        first: of the first message with this id; None: there is no decision.
-        repeats: how many messages with the same id were decided later, and got the first decision again.
+        made: the decisions that were made of it, the oldest first: more than one where the id came again after the
+            repeats' horizon. Only the first `MADE_MAX` are kept.
+        repeated: the first message that got an earlier decision again; None: there is none.
+        repeats: how many such messages there are.
         written_again: how many times a decision of the same message was written again, after a crash.
         read: how many decisions were looked at; oldest_ms: when the oldest of them was written.
     """
 
-    first: Spoken | None = None
+    made: list[Spoken] = field(default_factory=list)
+    repeated: Spoken | None = None
     repeats: int = 0
     written_again: int = 0
     read: int = 0
@@ -67,15 +73,23 @@ class Spokens:
 
     def add(self, spoken: Spoken) -> None:
         """Take one in, in the order of writing."""
-        if self.first is None:
-            self.first = spoken
-        elif spoken.position is not None and spoken.position in self._positions:
+        if spoken.position is not None and spoken.position in self._positions:
             self.written_again += 1
-        else:
-            self.repeats += 1
-            if spoken.stamp_ms < self.first.stamp_ms:
-                self.first = spoken
+            return
         self._positions.add(spoken.position)
+        if _REPEATED in spoken.decision.flags:
+            self.repeats += 1
+            self.repeated = self.repeated or spoken
+        elif len(self.made) < MADE_MAX:
+            self.made.append(spoken)
+            self.made.sort(key=lambda one: one.stamp_ms)
+
+    def of(self, sequence: int | None) -> Spoken | None:
+        """Return the first decision made, or the one with a sequence number; else what repeats a lost one."""
+        for spoken in self.made:
+            if sequence in (None, spoken.decision.sequence):
+                return spoken
+        return self.repeated if sequence is None else None
 
 
 class Served(Protocol):

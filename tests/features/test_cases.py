@@ -17,15 +17,13 @@ PERIOD, LENGTH, LATENESS = 10, 40, 15
 
 def fast_cases(alerts: list[Alert], cuts: set[int], saved: set[int] | None = None) -> list[Case]:
     """Take batches that end at the cuts; after some of them the state is saved and read again."""
-    cases, found, watermark_ms, begin = Cases(PERIOD, LENGTH, LATENESS), [], 0, 0
+    cases, found, begin = Cases(PERIOD, LENGTH), [], 0
     for end in sorted({*cuts, len(alerts)}):
         batch = alerts[begin:end]
         entities, times = [int(alert.entity) for alert in batch], [alert.time_ms for alert in batch]
-        cases.forget(watermark_ms)
         found += cases.take(entities, times, [alert.id for alert in batch])
-        watermark_ms = max([watermark_ms, *times])
         if saved and end in saved:
-            again = Cases(PERIOD, LENGTH, LATENESS)
+            again = Cases(PERIOD, LENGTH)
             again.restore(json.loads(json.dumps(cases.to_json())))
             cases = again
         begin = end
@@ -84,18 +82,17 @@ def test_alerts_without_an_entity_stand_alone() -> None:
     assert fast_cases([Alert(0, 100, "a"), Alert(0, 101, "b")], set()) == [("a", 1), ("b", 1)]
 
 
-def test_what_is_long_over_is_forgotten() -> None:
-    cases = Cases(PERIOD, LENGTH, LATENESS)
-    cases.take([1, 2], [100, 120], ["a", "b"])
-    cases.forget(125)
-    assert len(cases) == 2
-    cases.forget(126)
-    assert len(cases) == 1
+def test_a_case_does_not_end_because_others_are_ahead() -> None:
+    alerts = [Alert(1, 100, "a"), Alert(2, 100_000, "b"), Alert(1, 110, "c")]
+    expected = [("a", 1), ("b", 1), ("a", 2)]
+    assert fast_cases(alerts, {1, 2}, {2}) == expected
+    assert slow_cases(alerts, PERIOD, LENGTH) == expected
 
 
 def test_beyond_the_limit_the_case_goes_whose_last_alert_came_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CASES_MAX", 2)
-    cases = Cases(PERIOD, LENGTH, LATENESS)
-    cases.take([1, 2, 1, 3, 1, 2], [100] * 6, list("abcdef"))
-    cases.forget(100)
-    assert cases.take([3, 1, 2], [100] * 3, list("xyz")) == [("x", 1), ("a", 4), ("b", 3)]
+    cases = Cases(PERIOD, LENGTH)
+    found = cases.take([1, 2, 1, 3, 1, 2], [100] * 6, list("abcdef"))
+    assert found == [("a", 1), ("b", 1), ("a", 2), ("d", 1), ("a", 3), ("f", 1)]
+    assert cases.take([1, 3], [100] * 2, list("xy")) == [("a", 4), ("y", 1)]
+    assert len(cases) == 2

@@ -35,9 +35,9 @@ class MemoryLog:
         return found[0] if found else None
 
 
-def served(world: TinyWorld, **overrides: Any) -> tuple[Running, MemoryLog]:
+def served(world: TinyWorld, repeated: int = 690, **overrides: Any) -> tuple[Running, MemoryLog]:
     rows = list(world.rows[:700])
-    rows.append(rows[690])
+    rows.append(rows[repeated])
     messages = as_messages(rows)
     run = start(
         world, messages, worker__feature_log=True, worker__batch_rows_max=64, **overrides
@@ -102,6 +102,22 @@ def test_of_a_repeated_transaction_the_first_decision_is_shown(
     doubled["fraud.decisions"] = [*log.topics["fraud.decisions"], log.topics["fraud.decisions"][690]]
     found = again(run, MemoryLog(doubled), tiny_world.rows[690]["transaction_id"])
     assert (found.ok, found.repeats, found.written_again) == (True, 1, 1)
+
+
+def test_of_an_id_that_was_decided_twice_both_decisions_are_told(tiny_world: TinyWorld) -> None:
+    run, log = served(tiny_world, 600, state__repeat_horizon="1s")
+    alerts = {alert.sequence: alert for alert in run.alerts()}
+    transaction_id = tiny_world.rows[600]["transaction_id"]
+    first = again(run, log, transaction_id)
+    assert (first.ok, first.repeats, first.position) == (True, 0, (0, 600))
+    (other,) = first.others
+    assert (other.sequence, other.outcome) == (640, run.decisions()[640].outcome)  # first of its batch
+    second = rederive(run.settings, InTopics(log, run.settings), transaction_id, other.sequence)
+    assert (second.ok, second.position, second.alert) == (True, (0, 700), alerts.get(640))
+    assert [one.sequence for one in second.others] == [600]
+    nothing = rederive(run.settings, InTopics(log, run.settings), transaction_id, 5)
+    (missing,) = nothing.missing
+    assert missing.why.endswith("has this sequence number, but 600, 640")
 
 
 def without(log: MemoryLog, topic: str) -> MemoryLog:
