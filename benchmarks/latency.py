@@ -12,6 +12,7 @@ includes waiting for work. What they leave of `wall_us` is the loop between two 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import re
 import tempfile
@@ -146,6 +147,8 @@ def read(
     topic, partitions = settings.topics.decisions, range(settings.topics.partitions)
     consumer.assign([TopicPartition(topic, partition, OFFSET_END) for partition in partitions])
     decode = msgspec.json.Decoder(Named).decode
+    gc.collect()
+    gc.freeze()  # of the world, which would be looked through again and again: a stall of the reader's own
     at_s, seen, before = np.full(count, np.nan), 0, None
     end_s = warm_s + count / 1000 + LATE_S
     while seen < count and time.monotonic() < end_s:

@@ -5,7 +5,7 @@ Two ways, the same calls (`worker.delivery`):
 - `ExactlyOnce`: one Kafka transaction a commit interval, over all output topics and the input's offsets. What was
   sent is kept until it is committed: when a transaction has to be aborted, the same messages go out in another one,
   so the state never needs to be rolled back.
-- `AtLeastOnce`: flushed, every delivery report checked, then the offsets committed.
+- `AtLeastOnce`: once nothing is on its way any more, the offsets are committed.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from fraudstream.sections import Settings
 log = structlog.get_logger("kafka")
 
 WAIT_S = 0.5  # a turn of a commit: the loop turns on meanwhile
+EMPTY_WITHIN_S = 0.02  # else, at least once, what is sent on waits until the rest is delivered
 HUNG_AFTER_S = 5.0  # of a call that should have ended after WAIT_S
 CLOSE_WITHIN_S = 2.0
 GIVE_UP_S = 600.0  # of one transaction after the other aborted
@@ -48,17 +49,43 @@ def new_sink(settings: Settings, source: KafkaSource) -> Sink:
 
 
 class AtLeastOnce(Producing):
-    """Flushes, then commits."""
+    """Waits until nothing is on its way, then commits the offsets.
+
+    Under a light load there is such a moment soon, and what is sent meanwhile goes out at once. Where there is none
+    for `EMPTY_WITHIN_S`, what is sent on is held, and the rest flushed.
+    """
 
     def __init__(self, settings: Settings, source: KafkaSource) -> None:
         # Without an end: what cannot be delivered now is delivered once the broker is back.
         super().__init__(settings, source, {"message.timeout.ms": 0, "linger.ms": 0.5})
+        self._began_s = 0.0  # the commit that goes on; 0: none
+        self._delivered = False  # all that was sent before it
+
+    def commit(self, positions: Positions, timeout_s: float) -> bool:
+        """Begin a commit, or go on with it, as `Sink` says."""
+        self._began_s = self._began_s or monotonic_s()
+        self._delivered = self._delivered or self._all_delivered(timeout_s)
+        if not self._delivered or (positions and not self._source.commit(positions, timeout_s > 0)):
+            return False
+        self._began_s, self._delivered = 0.0, False
+        return True
 
     def discard(self) -> None:
         """Let it go: who serves it again sends the same ids."""
         super().discard()
+        self._began_s, self._delivered = 0.0, False
         if self._trying is not None and self._trying.done(REQUEST_TIMEOUT_S):
             self._trying = None
+
+    def _all_delivered(self, timeout_s: float) -> bool:
+        if not self._committing:
+            self._producer.poll(0)
+            self._check_refused()
+            if not len(self._producer):
+                return True
+            if not timeout_s and monotonic_s() - self._began_s < EMPTY_WITHIN_S:
+                return False
+        return super().commit({}, timeout_s)
 
     def _send(self, messages: Sequence[Message]) -> None:
         first = self._queued
@@ -72,7 +99,7 @@ class AtLeastOnce(Producing):
         return Call(self._flush)
 
     def _settle(self, positions: Positions) -> bool:
-        return not positions or self._source.commit(positions)
+        return True
 
     def _flush(self) -> bool:
         """Wait for the delivery reports."""

@@ -22,9 +22,10 @@ from confluent_kafka import (
 )
 
 from fraudstream.bus.base import Handover, Positions
-from fraudstream.bus.clients import REQUEST_TIMEOUT_S, answered, client, client_config, patiently
+from fraudstream.bus.clients import ASK_AGAIN_S, REQUEST_TIMEOUT_S, answered, client, client_config, patiently
 from fraudstream.bus.lost import Hearing
 from fraudstream.bus.rights import KIND_OF, Right, lacks
+from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError, FencedError
 from fraudstream.sections import Settings
 
@@ -68,14 +69,17 @@ class KafkaSource:
         self._closing = False
         self._counted = 0  # the generation of which `whole` tells
         self._early: list[Any] = []  # read while nothing was to be read
+        self._asked: Positions | None = None  # offsets are on their way
+        self._answer: list[KafkaError | None] = []  # to them
+        self._ask_again_s = 0.0
         config = client_config(settings, "consumer")
         if instance := settings.worker.instance_name:
             config.setdefault("group.instance.id", instance)
         self._one_by_one = config.get("group.protocol", "classic") != "classic" or "cooperative" in str(
             config.get("partition.assignment.strategy", "")
         )
-        self._consumer = client(Consumer, config)
-        self._hearing = Hearing(self._consumer, self._topic, config)
+        self._hearing = Hearing(self._topic, config)
+        self._consumer = client(Consumer, config | self._hearing.callbacks | {"on_commit": self._answered})
         self._consumer.subscribe(
             [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )
@@ -121,26 +125,56 @@ class KafkaSource:
         """Return what makes a transaction fail once another member has the partitions."""
         return self._consumer.consumer_group_metadata()
 
-    def commit(self, positions: Positions) -> bool:
-        """Commit offsets and wait for the broker's answer; False when it is to be tried again later.
+    def commit(self, positions: Positions, wait: bool = True) -> bool:
+        """Commit offsets; False when the broker has not answered yet, or it is to be tried again later.
 
         While the group changes or its broker is away a commit is refused. Either the next one goes through, or
         the partitions are lost and read again from what was committed last.
+
+        Args:
+            wait: for the answer; else it comes while messages are read, and further calls tell.
         """
+        if wait:
+            self._asked = None
+            return self._through(self._commit_now(positions))
+        if self._asked != positions:
+            if monotonic_s() < self._ask_again_s:
+                return False
+            self._asked, self._answer = dict(positions), []
+            try:
+                self._consumer.commit(offsets=self.offsets(positions), asynchronous=True)
+            except KafkaException as error:
+                self._answer.append(error.args[0])
+        if not self._answer:
+            return False
+        self._asked = None
+        return self._through(self._answer[0])
+
+    def _commit_now(self, positions: Positions) -> KafkaError | None:
         try:
             self._consumer.commit(offsets=self.offsets(positions), asynchronous=False)
         except KafkaException as error:
-            cause = error.args[0]
-            if cause.code() in KIND_OF:
-                raise BusError(_denied(cause, self._topic, self._group)) from None
-            self._refusals += 1
-            passing = cause.retriable() or cause.code() in _GROUP_CHANGES
-            if not passing or self._refusals > REFUSALS_MAX:
-                raise BusError(f"offsets could not be committed: {cause.str()}") from None
-            log.warning("commit_refused", error=cause.str(), action="trying again")
-            return False
-        self._refusals = 0
-        return True
+            return error.args[0]
+        return None
+
+    def _answered(self, error: KafkaError | None, parts: list[TopicPartition]) -> None:
+        if self._asked == {part.partition: part.offset for part in parts}:
+            self._answer.append(error or next((part.error for part in parts if part.error), None))
+
+    def _through(self, error: KafkaError | None) -> bool:
+        """Tell whether a commit was not refused. Raises BusError where it will be again."""
+        if error is None:
+            self._refusals = 0
+            return True
+        if error.code() in KIND_OF:
+            raise BusError(_denied(error, self._topic, self._group))
+        self._refusals += 1
+        passing = error.retriable() or error.code() in _GROUP_CHANGES
+        if not passing or self._refusals > REFUSALS_MAX:
+            raise BusError(f"offsets could not be committed: {error.str()}")
+        self._ask_again_s = monotonic_s() + ASK_AGAIN_S
+        log.warning("commit_refused", error=error.str(), action="trying again")
+        return False
 
     def offsets(self, positions: Positions) -> list[TopicPartition]:
         """Return positions as librdkafka takes them."""
@@ -262,8 +296,10 @@ class KafkaReader:
     def __init__(self, settings: Settings, topic: str) -> None:
         self._topic = topic
         config = client_config(settings, "consumer") | {"enable.partition.eof": True}
-        self._consumer = client(Consumer, config | {"auto.offset.reset": "earliest"})
-        self._hearing = Hearing(self._consumer, topic, config)
+        self._hearing = Hearing(topic, config)
+        self._consumer = client(
+            Consumer, config | self._hearing.callbacks | {"auto.offset.reset": "earliest"}
+        )
         self._ahead: Positions = {}  # the end at the last rewind, until it is reached
         self._next: Positions = {}
 

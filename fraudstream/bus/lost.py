@@ -2,8 +2,7 @@
 
 A broker that has just started answers, for a moment, that there is no broker at all. librdkafka 2.16 may then forget
 those it knew and stay without a connection until the process ends (its issue 5301; seen once in some hundred
-restarts of a broker under load). So what stays silent is asked, and where it cannot answer though a new client
-can, it is given up.
+restarts of a broker under load). So what stays silent without a connection is given up where a new client finds one.
 """
 
 from __future__ import annotations
@@ -11,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import BusError
 
-QUIET_S = 20.0  # a consumer that has heard nothing for so long is asked
+QUIET_S = 20.0  # a consumer that has heard nothing for so long, and has no connection, is in doubt
+STATE_EVERY_MS = 10_000
 ASK_EVERY_S = 10.0
 ASK_TIMEOUT_S = 1.0
 REACHED_FOR_S = 30.0  # by others, while this one fails: it would have tried three times to connect
@@ -71,39 +72,52 @@ class Doubts:
         return self._reached_since_s is not None and now_s - self._reached_since_s > REACHED_FOR_S
 
 
+class Broker(msgspec.Struct):
+    """What librdkafka's statistics say of one; `nodeid` is -1 for an address from the settings, or a role."""
+
+    nodeid: int
+    state: str
+
+
+class Statistics(msgspec.Struct):
+    """What is read of librdkafka's statistics."""
+
+    brokers: dict[str, Broker] = {}
+
+
 class Hearing:
     """Watches one consumer. To be used from the thread that polls it.
+
+    Whether it has a connection it says itself, in its statistics: to ask a broker for something would wait behind the
+    fetch that goes on, up to half a second, and that where nothing is wrong.
+
+    Attributes:
+        callbacks: what the consumer's configuration must have.
 
     Args:
         config: with which a new client would be made.
     """
 
-    def __init__(self, consumer: Any, topic: str, config: Mapping[str, Any]) -> None:
-        self._consumer, self._topic = consumer, topic
+    def __init__(self, topic: str, config: Mapping[str, Any]) -> None:
+        self.callbacks = {"statistics.interval.ms": STATE_EVERY_MS, "stats_cb": self._told}
+        self._topic = topic
         self._doubts = Doubts(config)
-        self._heard_s = self._asked_s = monotonic_s()
+        self._heard_s = monotonic_s()
+        self._connected = True  # until it says something else
 
     def heard(self, anything: bool) -> None:
-        """Take whether the last poll brought something; ask for what nobody sends once in a while.
+        """Take whether the last poll brought something.
 
         Raises:
             BusError: the consumer does not find its brokers though others do.
         """
-        now_s = monotonic_s()
         if anything:
-            self._heard_s = now_s
-        elif now_s - self._heard_s > QUIET_S and now_s - self._asked_s > ASK_EVERY_S:
-            self._asked_s = now_s
-            self._ask()
+            self._heard_s = monotonic_s()
+        elif not self._connected and monotonic_s() - self._heard_s > QUIET_S and self._doubts.lost():
+            raise BusError(f"{self._topic}: the consumer finds no broker though others do; start again")
 
-    def _ask(self) -> None:
-        try:
-            self._consumer.list_topics(self._topic, timeout=ASK_TIMEOUT_S)
-        except KafkaException as error:
-            if self._doubts.lost():
-                raise BusError(
-                    f"{self._topic}: the consumer finds no broker though others do ({error.args[0].str()}); start "
-                    "again"
-                ) from None
-        else:
+    def _told(self, statistics: str) -> None:
+        brokers = msgspec.json.decode(statistics, type=Statistics).brokers.values()
+        self._connected = any(broker.nodeid >= 0 and broker.state == "UP" for broker in brokers)
+        if self._connected:
             self._doubts.well()

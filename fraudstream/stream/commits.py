@@ -11,6 +11,7 @@ from fraudstream.metrics import WorkerMetrics
 
 STUCK_AFTER_S = 5.0
 WAIT_S = 0.5  # a turn of a commit that is waited for
+LATE_AFTER_S = 1.0  # a commit that takes longer, and than its interval, is waited for
 ROWS_MAX = 50_000  # sooner than `commit_interval_ms` then: what was sent is kept until it is committed
 
 
@@ -55,6 +56,11 @@ class Commits:
     def due(self, now_s: float) -> bool:
         """Tell whether it is time for the next one."""
         return now_s >= self._due_s or self._rows >= ROWS_MAX
+
+    def late(self, now_s: float) -> bool:
+        """Tell whether one has been going on for so long, or so much was sent since, that nothing is to be added."""
+        too_long = now_s - self._began_s > max(LATE_AFTER_S, self._interval_s)
+        return self.going_on and (too_long or self._rows >= ROWS_MAX)
 
     def due_in_s(self, now_s: float) -> float:
         """Return for how long nothing needs to be committed."""

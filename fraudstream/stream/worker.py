@@ -1,9 +1,9 @@
 """The loop: poll, decode, features, score, decide, explain, produce, commit. The only endless one.
 
 What a batch led to is made last together with the positions it came from (`bus.delivery`), while the next batches
-are decided; nothing is read on once the next commit is due and the last one is not through. The state is what was
-read: after a crash, or when partitions change hands, it is taken from a snapshot, or from nothing, and the log is
-read again silently up to what was served.
+are decided; nothing is read on once a commit takes too long. The state is what was read: after a crash, or when
+partitions change hands, it is taken from a snapshot, or from nothing, and the log is read again silently up to what
+was served.
 """
 
 from __future__ import annotations
@@ -227,8 +227,8 @@ class Worker:
         timer = _Timer(self._stages)
         worker = self._settings.worker
         if self._commits.going_on:
-            overdue = self._commits.due(timer.last_s)
-            if not self.commit(COMMIT_WAIT_S if overdue else 0.0) and overdue:
+            late = self._commits.late(timer.last_s)
+            if not self.commit(COMMIT_WAIT_S if late else 0.0) and late:
                 self._go_on_committing(timer)
                 return 0
             timer.lap("commit")

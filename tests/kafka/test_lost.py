@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -26,30 +27,42 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("QUIET_S", "ASK_EVERY_S", "REACHED_FOR_S"):
         monkeypatch.setattr(lost, name, 0.0)
     monkeypatch.setattr(lost, "ASK_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(lost, "STATE_EVERY_MS", 50)
 
 
-@pytest.fixture
-def nowhere() -> Iterator[Consumer]:
-    """A consumer without a broker."""
+@contextmanager
+def nowhere(hearing: Hearing) -> Iterator[Consumer]:
+    """Yield a consumer without a broker."""
+    address = f"127.0.0.1:{free_port()}"
     consumer = Consumer(
-        {"bootstrap.servers": f"127.0.0.1:{free_port()}", "group.id": "nobody", "log_level": 0}
+        {"bootstrap.servers": address, "group.id": "nobody", "log_level": 0, **hearing.callbacks}
     )
-    yield consumer
-    consumer.close()
+    try:
+        yield consumer
+    finally:
+        consumer.close()
 
 
-def test_a_consumer_without_a_broker_is_lost_where_others_have_one(broker: Broker, nowhere: Consumer) -> None:
-    hearing = Hearing(nowhere, "t", {"bootstrap.servers": broker.bootstrap})
-    with pytest.raises(BusError, match="t: the consumer finds no broker though others do"):
-        for _ in range(10):
-            hearing.heard(anything=False)
-
-
-def test_a_consumer_without_a_broker_waits_where_nobody_has_one(nowhere: Consumer) -> None:
-    config = {"bootstrap.servers": f"127.0.0.1:{free_port()}"}
-    hearing = Hearing(nowhere, "t", config)
-    for _ in range(4):
+def listen(consumer: Consumer, hearing: Hearing) -> None:
+    for _ in range(20):
+        consumer.consume(1, 0.05)
         hearing.heard(anything=False)
+
+
+def test_a_consumer_without_a_broker_is_lost_where_others_have_one(broker: Broker) -> None:
+    hearing = Hearing("t", {"bootstrap.servers": broker.bootstrap})
+    with (
+        nowhere(hearing) as consumer,
+        pytest.raises(BusError, match="t: the consumer finds no broker though others do"),
+    ):
+        listen(consumer, hearing)
+
+
+def test_a_consumer_without_a_broker_waits_where_nobody_has_one() -> None:
+    config = {"bootstrap.servers": f"127.0.0.1:{free_port()}"}
+    hearing = Hearing("t", config)
+    with nowhere(hearing) as consumer:
+        listen(consumer, hearing)
     assert not others_reach(config)
 
 
@@ -58,8 +71,9 @@ def test_a_consumer_that_only_has_nothing_to_read_is_not_lost(
 ) -> None:
     with deployed(broker, tiny_world, tmp_path) as deployment:
         source = KafkaSource(deployment.settings)
-        for _ in range(5):
+        for _ in range(20):
             assert list(source.poll(10, 0.05)) == []
+        assert source._hearing._connected
         source.close()
 
 

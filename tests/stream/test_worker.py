@@ -15,6 +15,7 @@ import pytest
 from fraudstream.bus.memory import MemoryMessage, MemoryReader, MemorySource
 from fraudstream.clock import iso, monotonic_s
 from fraudstream.errors import BusError, DeadLetterLimitError
+from fraudstream.stream import commits
 from fraudstream.training.replay import ReplayPlan
 from fraudstream.training.run import replay_files
 from tests.stream.running import (
@@ -231,14 +232,15 @@ def test_the_next_rows_are_decided_while_a_commit_goes_on_and_are_not_in_it(tiny
     assert sink.committed == [({0: 100}, 100), ({0: 400}, 400)]
 
 
-def test_nothing_is_read_on_when_the_next_commit_is_due_before_the_last_is_through(
-    tiny_world: TinyWorld,
+def test_nothing_is_read_on_once_a_commit_takes_too_long(
+    tiny_world: TinyWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(commits, "LATE_AFTER_S", 0.0)
     sink = SlowSink(looks=7)
     messages = as_messages(tiny_world.rows[:300])
     run = start(tiny_world, messages, sink, worker__batch_rows_max=100, worker__commit_interval_ms=1)
     run.worker.step()
-    while not run.worker._commits.due(monotonic_s()):
+    while not run.worker._commits.late(monotonic_s()):
         pass
     read = []
     while not sink.committed:
