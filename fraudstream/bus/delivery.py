@@ -56,8 +56,12 @@ class AtLeastOnce(Producing):
     """
 
     def __init__(self, settings: Settings, source: KafkaSource) -> None:
-        # Without an end: what cannot be delivered now is delivered once the broker is back.
-        super().__init__(settings, source, {"message.timeout.ms": 0, "linger.ms": 0.5})
+        more = {
+            "message.timeout.ms": 0,  # what cannot be delivered now is delivered once the broker is back
+            "enable.idempotence": True,  # in order, and at most five requests on their way: the rest goes together
+            "linger.ms": 0,
+        }
+        super().__init__(settings, source, more)
         self._began_s = 0.0  # the commit that goes on; 0: none
         self._delivered = False  # all that was sent before it
 
