@@ -136,7 +136,9 @@ class Checkpoints:
             labels: positions of the labels.
             numbered: what first decisions in the state refer to.
         """
-        stamp = Stamp(self._topic, dict(positions), dict(labels), numbered, now_ms())
+        newest_ms = max(map(_made_ms, self._folder.glob(f"*{SUFFIX}")), default=0)
+        made_ms = max(now_ms(), newest_ms + 1)  # a clock that was set back must not make it the first to be deleted
+        stamp = Stamp(self._topic, dict(positions), dict(labels), numbered, made_ms)
         self._path = self._folder / f"{stamp.made_ms}-{ranges(positions)}{SUFFIX}"
         self._began_s = monotonic_s()
         self._due_s = self._began_s + self._settings.snapshots.interval_ms / 1000

@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraudstream.bus.memory import MemoryMessage, MemoryReader, MemorySource
+from fraudstream.clock import now_ms
 from fraudstream.errors import ConfigError
 from fraudstream.features import build_catalog
 from fraudstream.metrics import WorkerMetrics
+from fraudstream.stream import checkpoints
 from fraudstream.stream.checkpoints import Checkpoints
 from tests.stream.running import (
     MovingSource,
@@ -207,11 +209,16 @@ def test_partitions_that_come_back_as_they_were_need_neither_a_snapshot_nor_the_
     assert run.worker.pipeline.engine.dump() == uninterrupted.worker.pipeline.engine.dump()
 
 
-def test_the_newest_are_kept(tiny_world: TinyWorld, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backwards_ms", [0, 3_600_000])
+def test_the_newest_are_kept_whatever_the_clock_does(
+    tiny_world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backwards_ms: int
+) -> None:
     run = start(
         tiny_world, log_of(tiny_world), **saving(tmp_path, worker__batch_rows_max=50, snapshots__kept=2)
     )
-    for _ in range(6):
+    for number in range(6):
+        then_ms = now_ms() - number * backwards_ms
+        monkeypatch.setattr(checkpoints, "now_ms", lambda then_ms=then_ms: then_ms)
         crash(run, 1)
     kept = sorted(tmp_path.rglob("*"))
     assert [path.suffix for path in kept] == ["", ".state", ".state"]
