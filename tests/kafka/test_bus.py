@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
+from fraudstream.bus import delivery
 from fraudstream.bus.base import Positions
 from fraudstream.bus.delivery import AtLeastOnce, ExactlyOnce
 from fraudstream.bus.kafka import KafkaSource
@@ -182,6 +183,77 @@ def test_what_the_broker_refuses_is_an_error_at_the_next_commit(
             while not sink.commit({}, 0.5):
                 pass
         sink.close()
+
+
+class Busy:
+    """A producer that always has something on its way, until it may deliver it."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer, self.may = producer, threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def __len__(self) -> int:
+        return len(self._producer) + (not self.may.is_set())
+
+    def flush(self, timeout_s: float) -> int:
+        self.may.wait(30)
+        return int(self._producer.flush(timeout_s))
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_at_least_once_what_is_sent_on_waits_only_where_the_rest_is_never_delivered(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, patient: bool
+) -> None:
+    topic = deployment.topic("decisions")
+    monkeypatch.setattr(delivery, "EMPTY_WITHIN_S", 60.0 if patient else 0.0)
+    with reading(deployment) as source:
+        sink = AtLeastOnce(deployment.settings, source)
+        busy = Busy(sink._producer)
+        monkeypatch.setattr(sink, "_producer", busy)
+        sink.send(topic, [(b"1", b"key", [])])
+        assert not sink.commit({}, 0.0)
+        sink.send(topic, [(b"2", b"key", [])])
+        assert len(sink._held) == (0 if patient else 1)
+        busy.may.set()
+        while not sink.commit({}, 0.0):
+            pass
+        while not sink.commit({}, 0.5):
+            pass
+        sink.close()
+    assert [m.value() for m in deployment.read("decisions", 2)] == [b"1", b"2"]
+
+
+def test_offsets_are_committed_while_messages_are_read(deployment: Deployment) -> None:
+    deployment.send(numbers(60))
+    with reading(deployment) as source:
+        read(source, 60)
+        asked = []
+        for offset in (3, 5, 7):
+            while not source.commit({0: offset}, wait=False):
+                asked.append(offset)
+                source.poll(10, 0.01)
+            assert deployment.committed()[0] == offset
+        assert set(asked) == {3, 5, 7}
+        assert not source.commit({0: 9}, wait=False)
+        assert source.commit({0: 11})
+    assert deployment.committed()[0] == 11
+
+
+def test_offsets_that_are_refused_are_asked_for_again(deployment: Deployment) -> None:
+    with reading(deployment) as source:
+        read(source, 1)
+        source._asked = {0: 1}
+        source._answered(KafkaError(KafkaError.REBALANCE_IN_PROGRESS), [TopicPartition("t", 0, 1)])
+        assert not source.commit({0: 1}, wait=False)
+        while not source.commit({0: 1}, wait=False):
+            source.poll(10, 0.01)
+        source._asked, source._answer = {0: 2}, []
+        source._answered(KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE), [TopicPartition("t", 0, 2)])
+        with pytest.raises(BusError, match="offsets could not be committed"):
+            source.commit({0: 2}, wait=False)
+    assert deployment.committed()[0] == 1
 
 
 def test_transactions_that_the_broker_does_not_give_are_refused_at_once_with_its_reason(
