@@ -137,7 +137,8 @@ class Checkpoints:
             numbered: what first decisions in the state refer to.
         """
         newest_ms = max(map(_made_ms, self._folder.glob(f"*{SUFFIX}")), default=0)
-        made_ms = max(now_ms(), newest_ms + 1)  # a clock that was set back must not make it the first to be deleted
+        # A clock that was set back must not make it the first to be deleted.
+        made_ms = max(now_ms(), newest_ms + 1)
         stamp = Stamp(self._topic, dict(positions), dict(labels), numbered, made_ms)
         self._path = self._folder / f"{stamp.made_ms}-{ranges(positions)}{SUFFIX}"
         self._began_s = monotonic_s()
