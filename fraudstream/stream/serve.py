@@ -11,14 +11,17 @@ import numpy.typing as npt
 import structlog
 
 from fraudstream.batch import Int64, TransactionBatch, UInt64
+from fraudstream.bus.base import Sink
 from fraudstream.features import FeatureEngine, Observed
 from fraudstream.features.cases import Case
 from fraudstream.features.engine import FLAG_PARTIAL
 from fraudstream.features.repeats import UNDECIDED, FirstDecisions
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.scoring import Model, Pipeline, Scored
+from fraudstream.scoring.explain import Explainer
 from fraudstream.scoring.fingerprint import fingerprints
 from fraudstream.scoring.pipeline import DecidedAgain
+from fraudstream.sections import Settings
 from fraudstream.stream.counts import Counts
 from fraudstream.stream.drifting import Drifting
 from fraudstream.stream.explaining import AlertExplainer
@@ -26,6 +29,7 @@ from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.publish import Publisher, Serving
 from fraudstream.stream.shadow import NOTHING, Said, Shadow
 from fraudstream.stream.tracking import Marker
+from fraudstream.words import read_words
 
 log = structlog.get_logger("worker")
 
@@ -252,3 +256,27 @@ class Server:
         serving = Serving(hashes, self._sequence, model, said, self._steps or msgspec.UNSET)
         self._sequence += len(hashes)
         return serving
+
+
+def new_server(
+    settings: Settings,
+    pipeline: Pipeline,
+    sink: Sink,
+    publisher: Publisher,
+    drifting: Drifting,
+    metrics: WorkerMetrics,
+) -> Server:
+    """Return a server as the settings want it."""
+    worker, alerts, catalog = settings.worker, settings.alerts, pipeline.engine.catalog
+    feature_log = FeatureLog(sink, settings.topics.features, catalog) if worker.feature_log else None
+    explainer = Explainer(catalog, read_words(alerts.language, alerts.words), worker.reasons_max)
+    return Server(
+        pipeline,
+        publisher,
+        feature_log,
+        metrics,
+        AlertExplainer(explainer, worker.explain_budget_ms, metrics),
+        Marker(settings.quality.segment, settings.event),
+        drifting,
+        settings.degradation.on_failure,
+    )

@@ -24,7 +24,6 @@ from fraudstream.errors import BusError
 from fraudstream.features import FeatureEngine, new_engine, partial_features
 from fraudstream.metrics import STAGES, WorkerMetrics
 from fraudstream.scoring import Pipeline
-from fraudstream.scoring.explain import Explainer
 from fraudstream.sections import Settings
 from fraudstream.stream.align import Aligner
 from fraudstream.stream.checkpoints import Checkpoints, Stamp
@@ -33,7 +32,6 @@ from fraudstream.stream.commits import Commits
 from fraudstream.stream.counts import begin_dead_letters, count_dead_letters
 from fraudstream.stream.drifting import Drifting
 from fraudstream.stream.explaining import AlertExplainer
-from fraudstream.stream.featurelog import FeatureLog
 from fraudstream.stream.labels import LabelFeed
 from fraudstream.stream.ladder import Ladder
 from fraudstream.stream.limit import DeadLetterLimit
@@ -42,10 +40,9 @@ from fraudstream.stream.progress import Progress, warmth
 from fraudstream.stream.publish import DECODE_STAGE, Publisher
 from fraudstream.stream.reload import Reloads
 from fraudstream.stream.runs import new_run
-from fraudstream.stream.serve import Server
+from fraudstream.stream.serve import new_server
 from fraudstream.stream.topicreader import TopicReader
-from fraudstream.stream.tracking import Marker, Tracking
-from fraudstream.words import read_words
+from fraudstream.stream.tracking import Tracking
 
 log = structlog.get_logger("worker")
 
@@ -125,28 +122,10 @@ class Worker:
         self._decoder = Decoder(settings.event, fields_used)
         self._reader = TopicReader(settings)
         self._publisher = Publisher(ends.sink, settings.topics, settings.event, pipeline.policy, [version])
-        feature_log = None
-        if settings.worker.feature_log:
-            feature_log = FeatureLog(ends.sink, settings.topics.features, engine.catalog)
-        words = read_words(settings.alerts.language, settings.alerts.words)
-        explainer = AlertExplainer(
-            Explainer(engine.catalog, words, settings.worker.reasons_max),
-            settings.worker.explain_budget_ms,
-            metrics,
-        )
         begin_dead_letters(metrics, DECODE_STAGE)
         self._ladder = Ladder(settings.degradation, metrics)
         self._drifting = Drifting(pipeline.model, metrics, settings.quality.drift_max)
-        self._server = Server(
-            pipeline,
-            self._publisher,
-            feature_log,
-            metrics,
-            explainer,
-            Marker(settings.quality.segment, settings.event),
-            self._drifting,
-            settings.degradation.on_failure,
-        )
+        self._server = new_server(settings, pipeline, ends.sink, self._publisher, self._drifting, metrics)
         self._tracking = Tracking(settings, metrics)
         self._server.begin(pipeline, run_of(ends.source.emit_from))
         self._reloads = Reloads(self._server, metrics, watches)
@@ -332,9 +311,7 @@ class Worker:
     def _go_on_committing(self, timer: _Timer) -> None:
         """Wait for a commit that takes long; read nothing meanwhile."""
         self._metrics.commits_waiting.inc()
-        self._ends.source.wait(RETRY_AFTER_S)
-        if self._ends.source.generation != self._generation:
-            self._start_over()
+        self._wait(RETRY_AFTER_S)
         self.commit()
         timer.lap("commit")
         if self._progress.due:
@@ -356,7 +333,11 @@ class Worker:
     def _hold(self, messages: Sequence[Any]) -> None:
         """Keep messages whose schemas cannot be had yet; read nothing meanwhile."""
         self._polled = messages
-        self._ends.source.wait(REGISTRY_AFTER_S)
+        self._wait(REGISTRY_AFTER_S)
+
+    def _wait(self, timeout_s: float) -> None:
+        """Stay a member of the group, and read nothing."""
+        self._ends.source.wait(timeout_s)
         if self._ends.source.generation != self._generation:
             self._start_over()
 
