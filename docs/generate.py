@@ -156,6 +156,9 @@ MEANINGS = {
     "worker.feature_log": "whether the features that were scored are written to `topics.features`, for audits",
     "worker.web_host": "address of `/metrics`, `/livez`, `/readyz`; `0.0.0.0` for all interfaces",
     "worker.web_port": "their port; 0: no web server",
+    "worker.web_certificate_file": "PEM file of a certificate with its chain: TLS at the web port; empty: plain HTTP",
+    "worker.web_key_file": "PEM file of the certificate's key; empty: it is in the certificate's file",
+    "worker.web_token_file": "file of a token that `/metrics` asks for (`Authorization: Bearer`); empty: none",
 }
 ENTRY_MEANINGS = {
     "fields.type": "how the value is read and what it may be used for, see below",

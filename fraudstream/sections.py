@@ -325,6 +325,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     feature_log: bool
     web_host: str
     web_port: Annotated[int, Meta(ge=0, le=65_535)]
+    web_certificate_file: str
+    web_key_file: str
+    web_token_file: str
 
     @property
     def instance_name(self) -> str:

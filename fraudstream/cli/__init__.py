@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -57,8 +58,20 @@ archive.register(app)
 retrain.register(app)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from fraudstream import __version__
+
+        print(f"fraudstream {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _before() -> None:
+def _before(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     from fraudstream.logs import configure_logs  # not for --help, nor for each word that a shell completes
 
     configure_logs()

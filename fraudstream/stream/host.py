@@ -26,6 +26,7 @@ from fraudstream.clock import monotonic_s
 from fraudstream.errors import ConfigError, FraudstreamError
 from fraudstream.metrics import RetrainMetrics, WorkerMetrics
 from fraudstream.sections import Settings
+from fraudstream.stream.guard import Guard
 from fraudstream.stream.worker import Worker
 
 log = structlog.get_logger("worker")
@@ -99,7 +100,12 @@ def create_app(settings: Settings, build: Build) -> faust.App:
 
 
 def new_app(name: str, settings: Settings, hot: Hosted) -> faust.App:
-    """Return a Faust app with its Kafka side off, for `run_app`; its one page is `/metrics`."""
+    """Return a Faust app with its Kafka side off, for `run_app`; its one page is `/metrics`.
+
+    Raises:
+        ConfigError: certificate or token of the web port cannot be used.
+    """
+    guard = Guard(settings.worker)
     app = faust.App(
         name,
         broker="kafka://" + str(settings.kafka["bootstrap.servers"]).split(",", maxsplit=1)[0],
@@ -109,6 +115,9 @@ def new_app(name: str, settings: Settings, hot: Hosted) -> faust.App:
         web_bind=settings.worker.web_host,
         web_port=settings.worker.web_port or 1,  # Faust takes no 0; the server is off then
         web_enabled=settings.worker.web_port > 0,
+        web_ssl_context=guard.context,
+        web_router_enabled=False,  # Faust's own pages
+        web_tables_enabled=False,
         autodiscover=False,
     )
     app.BootStrategy = _Boot
@@ -118,6 +127,12 @@ def new_app(name: str, settings: Settings, hot: Hosted) -> faust.App:
     @app.page("/metrics")
     class Metrics(View):
         async def get(self, request: Request) -> Response:
+            guard.renew()
+            if not guard.admits(request.headers.get("Authorization", "")):
+                wanted = {"WWW-Authenticate": "Bearer"}
+                return self.text(
+                    "the token of worker.web_token_file is missing\n", status=401, headers=wanted
+                )
             return self.bytes(hot.metrics.exposition(), content_type="text/plain")
 
     return app

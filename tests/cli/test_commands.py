@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 
+from fraudstream import __version__
 from fraudstream.bus.files import count_rows
 from fraudstream.cli import app
 from fraudstream.features import build_catalog
@@ -44,6 +45,11 @@ def test_every_command_has_help() -> None:
         assert (one.code, one.err) == (0, ""), words
         assert "Usage:" in one.out
         assert len(one.out.splitlines()) > 5
+
+
+def test_it_says_its_version() -> None:
+    ended = fraudstream("--version")
+    assert (ended.code, ended.out) == (0, f"fraudstream {__version__}\n")
 
 
 def test_a_shell_completes_commands() -> None:

@@ -25,9 +25,10 @@ from fraudstream.bus.topics import meet_broker, wait_for_broker
 from fraudstream.errors import BusError
 from fraudstream.sections import Settings
 from fraudstream.settings import load_settings
+from tests.certificates import Authority
 from tests.cli.running import fraudstream, started
 from tests.kafka.deployment import TOPICS, Deployment, deployed
-from tests.kafka.secured import PASSWORD, USER, Authority, SecuredBroker
+from tests.kafka.secured import PASSWORD, USER, SecuredBroker
 from tests.test_docs import ROOT, blocks
 from tests.worlds import TinyWorld
 
