@@ -25,13 +25,13 @@ import pyarrow as pa
 import structlog
 
 from benchmarks.mutations_kinds import PLACES, Others, changes_of
-from benchmarks.mutations_nursery import Nursery
 from fraudstream.batch import Float64
 from fraudstream.bus.memory import MemoryMessage, MemorySink, MemorySource
 from fraudstream.features import build_catalog, new_engine
 from fraudstream.metrics import WorkerMetrics
 from fraudstream.records import Decision
 from fraudstream.registry import CHAMPION, Registry
+from fraudstream.registry.nursery import Nursery
 from fraudstream.registry.verify import Ended, run_child
 from fraudstream.scoring import Model, Pipeline
 from fraudstream.scoring.decide import build_policy
@@ -122,7 +122,7 @@ class Attack:
         self._registry = Registry.of(self._settings.model)
         self._target = self._registry.folder / DAMAGED
         self._others = Others(self._folder / "other" / DAMAGED, self._folder / "base" / DAMAGED)
-        self._nursery = Nursery(self._registry.folder / GOOD / "booster.txt")
+        self._nursery = Nursery((self._registry.folder / GOOD / "booster.txt").read_text("utf-8"))
         self._asked = 0
         self._rows = json.loads((self._folder / "live.json").read_text("utf-8"))
         self._sent = 0

@@ -99,6 +99,7 @@ MEANINGS = {
     "training.days": "length of the training window, in days",
     "training.gap_days": "days between training and validation, so that one fraud does not stand in both",
     "training.validation_days": "length of the validation window, which ends where labels are mature",
+    "training.half_life_days": "a transaction so much older than the newest weighs half as much; 0: all the same",
     "training.trees_max": "trees at most; early stopping may take fewer",
     "training.leaves_max": "leaves of a tree at most",
     "training.learning_rate": "LightGBM's learning rate",

@@ -218,6 +218,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     days: Count
     gap_days: Annotated[int, Meta(ge=0)]
     validation_days: Count
+    half_life_days: Annotated[float, Meta(ge=0)]
     trees_max: Annotated[int, Meta(ge=1, le=2000)]
     leaves_max: Annotated[int, Meta(ge=2, le=64)]
     learning_rate: Annotated[float, Meta(gt=0, le=1)]

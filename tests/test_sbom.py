@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+
+import pytest
 
 from docs import sbom
 
@@ -20,6 +23,9 @@ def test_every_licence_is_one_that_is_allowed() -> None:
     assert {name: found for name, found in of.items() if not found or not found <= sbom.ALLOWED} == {}
 
 
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11), reason="a later Python has other wheels of some packages"
+)
 def test_the_licences_are_those_that_the_installed_packages_say() -> None:
     told = {part["name"]: sbom.licences(part["name"]) for part in COMPONENTS}
     assert {

@@ -95,7 +95,7 @@ def run_child(candidate: bytes) -> Ended:
             except subprocess.TimeoutExpired:
                 child.kill()
                 code = None
-        return Ended(code, _last_of(out), _last_of(err))
+        return Ended(code, last_of(out), last_of(err))
 
 
 def load_bundle(folder: Path, trust: Trust, name: str = "", child: Child = run_child) -> Bundle:
@@ -176,7 +176,8 @@ def _why(ended: Ended) -> str:
     return f"{died}: {last[:200]}"
 
 
-def _last_of(file: Any) -> bytes:
+def last_of(file: Any) -> bytes:
+    """Return the end of what was written to a file."""
     end = file.seek(0, 2)
     file.seek(max(0, end - _LAST_BYTES))
     return bytes(file.read())

@@ -23,6 +23,8 @@ from fraudstream.features import Catalog, FeatureEngine, build_catalog, new_engi
 from fraudstream.features.labels import KnownLabel
 from fraudstream.metrics import STAGES, WorkerMetrics
 from fraudstream.registry import CHALLENGER, CHAMPION
+from fraudstream.registry.nursery import Nursery
+from fraudstream.registry.verify import Child, run_child
 from fraudstream.scoring import Model, ModelParts, Pipeline, build_policy
 from fraudstream.scoring.fingerprint import fingerprints
 from fraudstream.sections import Settings
@@ -91,6 +93,7 @@ def build_worker(
     source = KafkaSource(settings)
     labelled = any(feature.label for feature in catalog.features)
     labels = KafkaReader(settings, settings.topics.labels) if labelled else None
+    child: Child = Nursery(parts.booster_text) if settings.model.reload_ms else run_child
     return Worker(
         settings,
         lambda: warmed_engine(settings, catalog),
@@ -98,8 +101,8 @@ def build_worker(
         Ends(source, new_sink(settings, source), labels),
         metrics,
         watches=[
-            ModelWatch(settings, catalog, CHAMPION, parts.version),
-            ModelWatch(settings, catalog, CHALLENGER),
+            ModelWatch(settings, catalog, CHAMPION, parts.version, child),
+            ModelWatch(settings, catalog, CHALLENGER, child=child),
         ],
         checkpoints=checkpoints,
     )

@@ -27,6 +27,8 @@ from fraudstream.features.keys import combine, hash_texts
 from fraudstream.ledger import Flags, Labels, silences
 from fraudstream.training.replay import Advance, LogFiles, observe_files
 
+DAY_MS = 86_400_000
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -51,6 +53,12 @@ class Dataset:
         """Return the transactions of [start, end)."""
         rows = (self.time_ms >= start_ms) & (self.time_ms < end_ms)
         return Dataset(self.X[rows], self.fraud[rows], self.time_ms[rows], 0, self.share, self.silent)
+
+    def weights(self, half_life_days: float) -> Float64 | None:
+        """Return how much each counts in training, 1 for the newest; None where all count the same (0 days)."""
+        if not half_life_days:
+            return None
+        return np.exp2((self.time_ms - self.time_ms.max()) / (half_life_days * DAY_MS))
 
     def without(self, silent: list[tuple[int, int]]) -> Dataset:
         """Return the frauds, one of which may begin a silence, and the others outside these."""

@@ -99,10 +99,10 @@ def train(
     if settings.tune_trials:
         tuned = tune(earlier, parameters, settings, advance)
         parameters |= tuned.parameters
-    first = _fit((training, validation), parameters, catalog, settings.trees_max, advance)
+    first = _fit((training, validation), parameters, catalog, settings, advance)
     raw: Float64 = first.predict(validation.X, raw_score=True)
     sampled = _joined(earlier, _sampled(validation, data.share, settings))
-    booster = _refit(sampled, parameters, catalog, first.best_iteration, advance)
+    booster = _refit(sampled, parameters, catalog, settings, first.best_iteration, advance)
     parts = ModelParts(
         version=version,
         booster_text=booster.model_to_string(),
@@ -212,11 +212,11 @@ def _fit(
     windows: tuple[Dataset, Dataset],
     parameters: dict[str, Any],
     catalog: Catalog,
-    trees_max: int,
+    settings: TrainingSettings,
     advance: Advance,
 ) -> Any:
     training, validation = windows
-    learn = _rows(training, catalog)
+    learn, trees_max = _rows(training, catalog, settings), settings.trees_max
     judge = lgb.Dataset(validation.X, validation.fraud.astype(np.float64), reference=learn)
     stop = lgb.early_stopping(STOP_AFTER_ROUNDS, verbose=False)
 
@@ -229,13 +229,21 @@ def _fit(
     )
 
 
-def _refit(data: Dataset, parameters: dict[str, Any], catalog: Catalog, trees: int, advance: Advance) -> Any:
+def _refit(
+    data: Dataset,
+    parameters: dict[str, Any],
+    catalog: Catalog,
+    settings: TrainingSettings,
+    trees: int,
+    advance: Advance,
+) -> Any:
     counted = _counted("training on all of it", trees, advance)
-    return lgb.train(parameters, _rows(data, catalog), trees, callbacks=[counted])
+    return lgb.train(parameters, _rows(data, catalog, settings), trees, callbacks=[counted])
 
 
-def _rows(data: Dataset, catalog: Catalog) -> lgb.Dataset:
-    return lgb.Dataset(data.X, data.fraud.astype(np.float64), feature_name=catalog.names)
+def _rows(data: Dataset, catalog: Catalog, settings: TrainingSettings) -> lgb.Dataset:
+    weights = data.weights(settings.half_life_days)
+    return lgb.Dataset(data.X, data.fraud.astype(np.float64), weight=weights, feature_name=catalog.names)
 
 
 def _counted(what: str, trees: int, advance: Advance) -> Callable[[object], None]:

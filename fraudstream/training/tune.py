@@ -65,7 +65,10 @@ def tune(data: Dataset, usual: Parameters, settings: TrainingSettings, advance: 
             "training.tune_trials: the search needs optuna; run pip install 'fraudstream[train]'"
         ) from None
     optuna.logging.set_verbosity(logging.ERROR)
-    folds = [_Fold.of(earlier, later) for earlier, later in folds_of(data, settings.gap_days)]
+    folds = [
+        _Fold.of(earlier, later, settings.half_life_days)
+        for earlier, later in folds_of(data, settings.gap_days)
+    ]
     if not folds:
         raise ModelError(
             f"training.tune_trials = {settings.tune_trials}: there are too few frauds to judge candidates on "
@@ -154,9 +157,10 @@ class _Fold:
     judge: lgb.Dataset
 
     @classmethod
-    def of(cls, earlier: Dataset, later: Dataset) -> _Fold:
+    def of(cls, earlier: Dataset, later: Dataset, half_life_days: float) -> _Fold:
         binning = {"feature_pre_filter": False, "verbosity": -1}
-        learn = lgb.Dataset(earlier.X, earlier.fraud.astype(np.float64), params=binning)
+        weights = earlier.weights(half_life_days)
+        learn = lgb.Dataset(earlier.X, earlier.fraud.astype(np.float64), weight=weights, params=binning)
         judge = lgb.Dataset(later.X, later.fraud.astype(np.float64), learn, params=binning)
         return cls(learn.construct(), judge.construct())
 

@@ -157,7 +157,7 @@ def test_the_worker_does_not_load_what_is_refused(tiny_world: TinyWorld, tmp_pat
     shutil.copytree(tiny_world.folder / "models", tmp_path / "models")
     _booster(lambda text: text[: len(text) // 2])(tmp_path / "models" / "card_payment" / "0001")
     settings = tiny_world.settings_with(model__registry=str(tmp_path / "models"))
-    with pytest.raises(ModelError, match=r"booster\.txt: tree 6 is not as long as the header says"):
+    with pytest.raises(ModelError, match=r"booster\.txt: tree \d+ is not as long as the header says"):
         load_model(settings, build_catalog(settings.features, settings.event), "champion")
 
 

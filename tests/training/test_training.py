@@ -86,6 +86,17 @@ def test_another_seed_gives_another_model(tiny_world: TinyWorld, tmp_path: Path)
     assert (other / "booster.txt").read_bytes() != (tiny_world.bundle / "booster.txt").read_bytes()
 
 
+def test_what_is_older_by_the_half_life_counts_half(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    time_ms = np.array([20, 10, 0, 30]) * DAY_MS
+    data = Dataset(np.zeros((4, 1)), np.zeros(4, np.bool_), time_ms, 0)
+    weights = data.weights(10.0)
+    assert weights is not None
+    np.testing.assert_array_equal(weights, [0.5, 0.25, 0.125, 1.0])
+    assert data.weights(0) is None
+    alike = learned(train_on(tiny_world, tmp_path / "alike", training__half_life_days=0))
+    assert learned(train_on(tiny_world, tmp_path / "newest", training__half_life_days=5)) != alike
+
+
 def test_fewer_negatives_are_drawn_by_the_seed(tiny_world: TinyWorld, tmp_path: Path) -> None:
     first = train_on(tiny_world, tmp_path / "a", training__negatives_max=2000)
     second = train_on(tiny_world, tmp_path / "b", training__negatives_max=2000)
