@@ -27,6 +27,13 @@ from fraudstream.scoring.forest import compile_forest
 from fraudstream.scoring.trees import read_trees
 from fraudstream.scoring.treeshap import compile_treeshap
 
+# A fork takes one thread along: libraries are not to start more while they are imported.
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+
 
 class Nursery:
     """The other end: a `Child`. Where the process has died, a new one loads the candidate, and another is started.
@@ -77,6 +84,8 @@ class Nursery:
             [sys.executable, "-m", "fraudstream.registry.nursery"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env=os.environ | _ONE_THREAD,
+            | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # no thread that a fork loses
             start_new_session=True,  # a Ctrl-C is the worker's
         )
         os.setpriority(os.PRIO_PROCESS, process.pid, CHILD_NICENESS)  # decisions go first
