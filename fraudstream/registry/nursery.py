@@ -85,7 +85,6 @@ class Nursery:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | _ONE_THREAD,
-            | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # no thread that a fork loses
             start_new_session=True,  # a Ctrl-C is the worker's
         )
         os.setpriority(os.PRIO_PROCESS, process.pid, CHILD_NICENESS)  # decisions go first
