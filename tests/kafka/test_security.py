@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -124,7 +125,12 @@ def test_everything_runs_over_sasl_with_exactly_the_rights_that_are_published(
         assert tail.out.splitlines() == [alert.value().decode() for alert in alerts]
 
         deployment.send([(b"card", b"no transaction", None)])
+        alerted = json.loads(alerts[0].value())["transaction_id"]
         for part, command in {
+            "alerts list": ("alerts", "list"),
+            "label": ("label", alerted, "fraud", "--source", "analyst"),
+            "explain": ("explain", alerted),
+            "audit": ("audit",),
             "dlq list": ("dlq", "list"),
             "dlq replay": ("dlq", "replay"),
             "archive": ("archive", "--once", "--to", str(tmp_path / "archive")),
