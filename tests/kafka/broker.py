@@ -23,14 +23,12 @@ It needs a POSIX system and Java 17 or later, and Maven until the jars are there
 import argparse
 import atexit
 import base64
-import fcntl
 import json
 import os
 import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -43,42 +41,22 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from tests.java import CACHE, Unavailable, free_ports, jars, java, launched
+
 BROKERS_VARIABLE = "FRAUDSTREAM_TEST_BROKERS"
 JARS_VARIABLE = "FRAUDSTREAM_KAFKA_JARS"
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 EXTERNAL_TIMEOUT_S = 10.0
-DOWNLOAD_TIMEOUT_S = 600.0
 
 _HERE = Path(__file__).resolve().parent
-_REPOSITORY = _HERE.parents[1]
 _POM = _HERE / "pom.xml"
-
-# Below the ranges from which Linux and macOS take the ports of outgoing connections: from there, a client
-# that reconnects to a broker that is down could be given the broker's own port, and keep it from coming back.
-_PORTS = range(20_000, 32_000)
 
 # The serial collector starts faster and takes less memory than G1; the C2 compiler stays, for benchmarks.
 _BROKER_FLAGS = ("-Xms256m", "-Xmx1g", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Dlog4j2.level=WARN")
 # A tool must start fast; and Log4j would write to standard output, amid what the tool itself prints there.
 _TOOL_FLAGS = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=OFF")
-
-# Java starts through this: it asks Linux to be killed together with the process that started it, and becomes
-# Java. A `preexec_fn` could do the same, but code between fork and exec may deadlock in a process that has
-# threads (librdkafka's), and Python 3.12 warns of it. The parent is compared in case it has died before.
-_LAUNCHER = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the process that started this broker is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-class BrokerUnavailable(RuntimeError):  # noqa: N818 - no failure: tests skip on it
-    """No Kafka can run here: install what the message names, or set `FRAUDSTREAM_TEST_BROKERS`."""
 
 
 class BrokerError(RuntimeError):
@@ -118,7 +96,7 @@ class Broker:
             The ended process, with its exit code (not checked) and its output as text.
 
         Raises:
-            BrokerUnavailable: no Java, or no jars and no way to fetch them.
+            Unavailable: no Java, or no jars and no way to fetch them.
             subprocess.TimeoutExpired: it ran longer than `timeout_s`.
         """
         command = java_command(_TOOL_FLAGS, main_class, *args)
@@ -141,7 +119,7 @@ class KafkaBroker(Broker):
         Args:
             port: where clients connect; a free one if None.
         """
-        self._port, self._controller_port, *self._more_ports = _free_ports(port, 2 + self.ports_more)
+        self._port, self._controller_port, *self._more_ports = free_ports(port, 2 + self.ports_more)
         super().__init__(f"127.0.0.1:{self._port}")
         self._cluster_id = ""
         self._folder: Path | None = None
@@ -161,7 +139,7 @@ class KafkaBroker(Broker):
         """Starts the broker, if it does not run, and returns when it answers clients.
 
         Raises:
-            BrokerUnavailable: no Java, or no jars and no way to fetch them.
+            Unavailable: no Java, or no jars and no way to fetch them.
             BrokerError: it did not start, or not in time; nothing is left of it.
         """
         if self._process is not None:
@@ -228,15 +206,8 @@ class KafkaBroker(Broker):
         assert self._folder is not None
         # Compression libraries unpack themselves into the temporary folder, and stay there after a SIGKILL.
         flags = (*_BROKER_FLAGS, f"-Djava.io.tmpdir={self._folder}")
-        java = java_command(flags, "kafka.Kafka", str(self._folder / "server.properties"))
-        with (self._folder / "broker.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *java],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a terminal's Ctrl-C is for us; we then end the broker
-            )
+        command = java_command(flags, "kafka.Kafka", str(self._folder / "server.properties"))
+        self._process = launched(command, self._folder / "broker.log")
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
@@ -273,7 +244,7 @@ def broker_from_environment() -> Broker:
     Use it as a context manager, or stop it yourself.
 
     Raises:
-        BrokerUnavailable: none is named, and none can run here; the message is one line that says what lacks.
+        Unavailable: none is named, and none can run here; the message is one line that says what lacks.
         BrokerError: the one that is named does not answer, or ours does not start.
     """
     bootstrap = external_bootstrap()
@@ -293,19 +264,10 @@ def external_bootstrap() -> str | None:
     return os.environ.get(BROKERS_VARIABLE) or None
 
 
-def broker_required() -> bool:
-    """Whether tests must fail, and not be skipped, without a broker: on a build server."""
-    return os.environ.get("CI", "").lower() == "true"
-
-
 def java_command(flags: Sequence[str], main_class: str, *args: str) -> list[str]:
-    """The command line that runs a class of Kafka's jars; BrokerUnavailable without Java or jars."""
-    java = shutil.which("java")
-    if java is None:
-        raise BrokerUnavailable(
-            f"no Kafka to test with: install Java 17 or later, or name a running Kafka in {BROKERS_VARIABLE}"
-        )
-    return [java, *flags, "-cp", str(kafka_jars() / "*"), main_class, *args]
+    """The command line that runs a class of Kafka's jars; Unavailable without Java or jars."""
+    path = java(f", or name a running Kafka in {BROKERS_VARIABLE}, to test with Kafka")
+    return [path, *flags, "-cp", str(kafka_jars() / "*"), main_class, *args]
 
 
 def kafka_jars() -> Path:
@@ -314,43 +276,15 @@ def kafka_jars() -> Path:
     Several processes may call it at once, and any may be interrupted: the folder appears when it is complete.
 
     Raises:
-        BrokerUnavailable: there are no jars, and no Maven, or it does not get them.
+        Unavailable: there are no jars, and no Maven, or it does not get them.
     """
     chosen = os.environ.get(JARS_VARIABLE)
-    folder = Path(chosen).expanduser() if chosen else _REPOSITORY / ".cache" / "kafka" / _kafka_version()
-    if _has_kafka(folder):
-        return folder
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise BrokerUnavailable(
-            f"no Kafka to test with: install Maven (mvn), or name a folder of Kafka's jars in "
-            f"{JARS_VARIABLE}, or a running Kafka in {BROKERS_VARIABLE}"
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(folder.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _has_kafka(folder):  # else another process filled it while we waited
-            _download(maven, folder)
-    return folder
-
-
-def _download(maven: str, folder: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=folder.name + ".partial-") as partial:
-        jars = Path(partial) / "jars"
-        command = [maven, "-q", "-B", "-Dstyle.color=never", "-f", str(_POM), "dependency:copy-dependencies"]
-        command.append(f"-DoutputDirectory={jars}")
-        try:
-            ended = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S)
-        except subprocess.TimeoutExpired as error:
-            raise BrokerUnavailable(f"Maven took over {DOWNLOAD_TIMEOUT_S:g} s for Kafka's jars") from error
-        if ended.returncode != 0 or not _has_kafka(jars):
-            said = (ended.stdout + ended.stderr).strip().splitlines() or ["nothing"]
-            raise BrokerUnavailable(f"Maven could not fetch Kafka's jars; it says: {said[0]}")
-        jars.rename(folder)
-
-
-def _has_kafka(folder: Path) -> bool:
-    return any(folder.glob("kafka_2.13-*.jar"))
+    folder = Path(chosen).expanduser() if chosen else CACHE / "kafka" / _kafka_version()
+    otherwise = (
+        f", or name a folder of Kafka's jars in {JARS_VARIABLE}, or a running Kafka in {BROKERS_VARIABLE}, to "
+        "test with Kafka"
+    )
+    return jars(folder, _POM, "kafka_2.13-*.jar", otherwise)
 
 
 def _kafka_version() -> str:
@@ -372,23 +306,6 @@ def _admin(bootstrap: str) -> AdminClient:
     )
 
 
-def _free_ports(port: int | None, count: int) -> list[int]:
-    """Ports for clients (first the given one, if any) and for the controller: free now, but not reserved."""
-    found = [] if port is None else [port]
-    chance = secrets.SystemRandom()  # not the seeded one: two test runs would choose alike
-    for candidate in chance.sample(_PORTS, k=1000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", candidate))
-            except OSError:
-                continue
-        if candidate not in found:
-            found.append(candidate)
-        if len(found) == count:
-            return found
-    raise BrokerError(f"no free ports from {_PORTS.start} to {_PORTS.stop - 1}")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a Kafka until SIGINT or SIGTERM; its address is one line of JSON on standard output."""
     parser = argparse.ArgumentParser(prog="python -m tests.kafka.broker", description=main.__doc__)
@@ -407,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps({"bootstrap": broker.bootstrap, "pid": broker.pid}), flush=True)
             broker.wait()
             raise BrokerError(f"Kafka ended by itself; the end of its log:\n{broker.log_tail()}")
-    except (BrokerUnavailable, BrokerError) as error:
+    except (Unavailable, BrokerError) as error:
         print(error, file=sys.stderr)
         return 1
 

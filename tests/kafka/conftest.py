@@ -24,12 +24,11 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.java import Unavailable, required
 from tests.kafka.broker import (
     Broker,
-    BrokerUnavailable,
     KafkaBroker,
     broker_from_environment,
-    broker_required,
     external_bootstrap,
     java_command,
 )
@@ -81,7 +80,7 @@ def _require_startable_kafka() -> None:
     reason = _why_not_startable()
     if reason is None:
         return
-    if broker_required():
+    if required():
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
 
@@ -90,7 +89,7 @@ def _require_startable_kafka() -> None:
 def _why_not_startable() -> str | None:
     try:
         java_command((), "kafka.Kafka")
-    except BrokerUnavailable as reason:
+    except Unavailable as reason:
         return str(reason)
     return None
 

@@ -1,0 +1,119 @@
+"""Servers in Java that tests start: their jars by Maven, a process that ends with its parent, free ports."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+CACHE = Path(__file__).resolve().parents[1] / ".cache"
+DOWNLOAD_TIMEOUT_S = 600.0
+
+# Below the ranges from which Linux and macOS take the ports of outgoing connections: from there, a client
+# that reconnects to a server that is down could be given the server's own port, and keep it from coming back.
+_PORTS = range(20_000, 32_000)
+
+# Java starts through this: it asks Linux to be killed together with the process that started it, and becomes
+# Java. A `preexec_fn` could do the same, but code between fork and exec may deadlock in a process that has
+# threads (librdkafka's), and Python 3.12 warns of it. The parent is compared in case it has died before.
+_LAUNCHER = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the process that started this server is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Unavailable(RuntimeError):  # noqa: N818 - no failure: tests skip on it
+    """No server can run here: install what the message names, or name a server that runs."""
+
+
+def required() -> bool:
+    """Whether tests must fail, and not be skipped, without a server: on a build server."""
+    return os.environ.get("CI", "").lower() == "true"
+
+
+def java(otherwise: str) -> str:
+    """Return the path of Java. Raises Unavailable, with what to do otherwise."""
+    found = shutil.which("java")
+    if found is None:
+        raise Unavailable(f"install Java 17 or later{otherwise}")
+    return found
+
+
+def jars(folder: Path, pom: Path, wanted: str, otherwise: str) -> Path:
+    """Return a folder of jars; Maven fills it at the first call on a machine.
+
+    Several processes may call it at once, and any may be interrupted: the folder appears when it is complete.
+
+    Args:
+        wanted: pattern of the jar that must be there.
+        otherwise: what to do without Maven.
+
+    Raises:
+        Unavailable: there are no jars, and no Maven, or it does not get them.
+    """
+    if any(folder.glob(wanted)):
+        return folder
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise Unavailable(f"install Maven (mvn){otherwise}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(folder.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not any(folder.glob(wanted)):  # else another process filled it while we waited
+            _download(maven, folder, pom, wanted)
+    return folder
+
+
+def launched(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start Java; it ends with the thread that calls this, for whatever reason, on Linux."""
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a terminal's Ctrl-C is for us; we then end the server
+        )
+
+
+def free_ports(port: int | None, count: int) -> list[int]:
+    """Return ports, first the given one, if any: free now, but not reserved."""
+    found = [] if port is None else [port]
+    chance = secrets.SystemRandom()  # not the seeded one: two test runs would choose alike
+    for candidate in chance.sample(_PORTS, k=1000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", candidate))
+            except OSError:
+                continue
+        if candidate not in found:
+            found.append(candidate)
+        if len(found) == count:
+            return found
+    raise RuntimeError(f"no free ports from {_PORTS.start} to {_PORTS.stop - 1}")
+
+
+def _download(maven: str, folder: Path, pom: Path, wanted: str) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=folder.name + ".partial-") as partial:
+        filled = Path(partial) / "jars"
+        command = [maven, "-q", "-B", "-Dstyle.color=never", "-f", str(pom), "dependency:copy-dependencies"]
+        command.append(f"-DoutputDirectory={filled}")
+        try:
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            raise Unavailable(f"Maven took over {DOWNLOAD_TIMEOUT_S:g} s for the jars of {pom}") from error
+        if ended.returncode != 0 or not any(filled.glob(wanted)):
+            said = (ended.stdout + ended.stderr).strip().splitlines() or ["nothing"]
+            raise Unavailable(f"Maven could not fetch the jars of {pom}; it says: {said[0]}")
+        filled.rename(folder)
