@@ -92,7 +92,8 @@ def main() -> int:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 4096):  # a thread in `sys.stdin` would disturb Python's own end
+        pass
     os._exit(1)
 
 
