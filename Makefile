@@ -27,7 +27,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)  ## Simulate, train, run the worker under attack, show alerts (about a minute)
 	$(BIN)/fraudstream demo $(ARGS)
 
-test: $(STAMP)  ## All tests; starts a real Kafka by itself (ARGS='-k name' passes options on)
+test: $(STAMP)  ## All tests; starts a real Kafka and an S3-compatible server by itself (ARGS='-k name' passes options on)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 test-slow: $(STAMP)  ## The property tests in their long run

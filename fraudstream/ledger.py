@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +30,7 @@ import pyarrow.compute as pc
 
 from fraudstream.batch import Int64, TransactionBatch
 from fraudstream.bus.files import read_table
+from fraudstream.bus.place import Place
 from fraudstream.clock import now_ms
 from fraudstream.errors import ConfigError
 from fraudstream.event import EventType
@@ -197,7 +197,7 @@ def silences(labelled_ms: Int64, window_ms: tuple[int, int], silence_ms: int) ->
     return [(int(times[i]), int(times[i + 1])) for i in ends.tolist()]
 
 
-def read_labels(path: Path, ranks: Mapping[str, int]) -> Labels:
+def read_labels(path: Place, ranks: Mapping[str, int]) -> Labels:
     """Read the labels of files; all of them stand in memory.
 
     Args:
@@ -236,7 +236,7 @@ def read_labels(path: Path, ranks: Mapping[str, int]) -> Labels:
     )
 
 
-def read_ledger(path: Path) -> pa.Table:
+def read_ledger(path: Place) -> pa.Table:
     """Read all rows of files as they stand, with the columns LABEL_COLUMNS.
 
     Raises:

@@ -19,7 +19,7 @@ from fraudstream.errors import ConfigError
 from fraudstream.event import EventType, parse_duration_ms, parse_instant_ms
 
 SECRET = re.compile(r"password|secret|[._]key|token|sasl\.username|oauthbearer|user\.info", re.IGNORECASE)
-_URI_KEYS = re.compile(r"//[^/]*@")
+_URI_KEYS = re.compile(r"//[^\s\"',]*@")  # a key may have a slash that should have been encoded
 _PUBLIC_KEY = re.compile(r"[A-Za-z0-9+/]{43}=")  # base64 of 32 bytes
 
 DAY_MS = 86_400_000
@@ -381,6 +381,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if "url" in self.schema_registry:
             plain["schema_registry"]["url"] = shown_uri(str(self.schema_registry["url"]))
         plain["archive"]["uri"] = shown_uri(self.archive.uri)
+        plain["worker"]["warm"] = shown_uri(self.worker.warm)
         return plain
 
     def __repr__(self) -> str:
@@ -395,5 +396,7 @@ def shown_uri(uri: str) -> str:
 
     >>> shown_uri("s3://key:secret@bucket/folder")
     's3://***@bucket/folder'
+    >>> shown_uri("s3://key:sec/ret@bucket")
+    's3://***@bucket'
     """
     return _URI_KEYS.sub("//***@", uri)

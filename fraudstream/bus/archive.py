@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import ExitStack
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from fraudstream.bus.base import Positions
 from fraudstream.bus.merge import Order, merged
+from fraudstream.bus.place import Place, files_within
 from fraudstream.bus.store import Store
 from fraudstream.errors import BusError, ConfigError
 
@@ -73,7 +74,7 @@ def is_bad(name: str) -> bool:
     return name.rpartition("/")[2].startswith("_")
 
 
-def archived_files(path: Path, begin_ms: int | None = None) -> list[Path] | None:
+def archived_files(path: Place, begin_ms: int | None = None) -> list[Place] | None:
     """Return the files that count in a folder of one topic's archive, or in one of its dates; None for other folders.
 
     Args:
@@ -83,15 +84,19 @@ def archived_files(path: Path, begin_ms: int | None = None) -> list[Path] | None
         ConfigError: the folder holds the archives of several topics.
         BusError: the manifest is damaged.
     """
-    if next(path.glob(f"*/{MANIFEST}"), None) is not None:
+    for folder in (path, path.parent) if path.name.startswith("date=") else (path,):
+        if (manifest := read_manifest(Store(folder))) is not None:
+            within = "" if folder == path else f"{path.name}/"
+            oldest = "" if begin_ms is None else f"date={np.datetime64(begin_ms, 'ms').astype('M8[D]')}"
+            return [
+                folder / file.name
+                for file in manifest.files
+                if file.name.startswith(within) and file.name >= oldest and not is_bad(file.name)
+            ]
+    if any(file.name == MANIFEST and file.parent.parent == path for file in files_within(path)):
         raise ConfigError(
             f"{path}: holds several archives; give one of them, such as {path / 'transactions'}"
         )
-    for folder in (path, path.parent):
-        if (manifest := read_manifest(Store(str(folder)))) is not None:
-            named = [folder / file.name for file in manifest.files if not is_bad(file.name)]
-            oldest = "" if begin_ms is None else f"date={np.datetime64(begin_ms, 'ms').astype('M8[D]')}"
-            return [file for file in named if file.is_relative_to(path) and file.parent.name >= oldest]
     return None
 
 
@@ -155,14 +160,11 @@ class Archive:
             chosen = _fitting(small)
             if len(chosen) < max(2, files_min):
                 continue
-            opened = [self._store.open(file.name) for file in chosen]
-            reader = merged(
-                [pq.ParquetFile(one) for one in opened], bad_order if bad else order, ROWS_A_GROUP
-            )
             name = f"{date}/{'_bad-' * bad}{self._now.written:012d}.parquet"
-            whole = self._write(name, reader)
-            for one in opened:
-                one.close()
+            with ExitStack() as stack:
+                opened = [stack.enter_context(self._store.open(file.name)) for file in chosen]
+                files = [pq.ParquetFile(one, pre_buffer=False) for one in opened]
+                whole = self._write(name, merged(files, bad_order if bad else order, ROWS_A_GROUP))
             left = [file for file in self._now.files if file not in chosen]
             self._replace(
                 [*left, whole],

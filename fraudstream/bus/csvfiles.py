@@ -6,14 +6,15 @@ A cell is text. What becomes of it follows from the field that reads its column,
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from fraudstream.batch import TransactionBatch
+from fraudstream.bus.place import Place
 from fraudstream.decode import Decoder, Rejected
 from fraudstream.errors import ConfigError, RecordError
 from fraudstream.event import Field
@@ -25,13 +26,13 @@ _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 Cells = list[str | None]
 
 
-def csv_names(file: Path) -> list[str]:
+def csv_names(file: Place) -> list[str]:
     """Return the names of the columns. Raises ConfigError where they cannot be read, or two are the same."""
     with _rows(file) as (names, _):
         return names
 
 
-def csv_columns(file: Path, wanted: list[str]) -> dict[str, Cells]:
+def csv_columns(file: Place, wanted: list[str]) -> dict[str, Cells]:
     """Return those of the wanted columns that a file has, whole. Raises ConfigError for a row of another length."""
     with _rows(file) as (names, rows):
         kept = []
@@ -44,7 +45,7 @@ def csv_columns(file: Path, wanted: list[str]) -> dict[str, Cells]:
 
 
 def csv_batches(
-    file: Path, decoder: Decoder, rows_a_batch: int, offset: int
+    file: Place, decoder: Decoder, rows_a_batch: int, offset: int
 ) -> Iterator[tuple[TransactionBatch, list[Rejected], int]]:
     """Yield batches of transactions, the rows that are none, and how many rows both were.
 
@@ -72,10 +73,10 @@ def csv_batches(
 
 
 @contextmanager
-def _rows(file: Path) -> Iterator[tuple[list[str], Iterator[list[str]]]]:
+def _rows(file: Place) -> Iterator[tuple[list[str], Iterator[list[str]]]]:
     """Open a file; gives its names and its further rows, blank lines left out."""
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
+        with io.TextIOWrapper(file.open("rb"), encoding="utf-8-sig", newline="") as lines:
             rows = (row for row in csv.reader(lines, strict=True) if row)
             names = next(rows, [])
             if not names or len(set(names)) < len(names):

@@ -1,7 +1,7 @@
 """Transactions and labels from Parquet, NDJSON and CSV files; tables to Parquet.
 
-A path is a file or a folder; a folder's files are read in the order of their names, which is the log order. Of
-an archive (`bus/archive.py`) those files are read that its manifest names, transactions by event time.
+A path is a file or a folder, here or in a bucket; a folder's files are read in the order of their names, which is the
+log order. Of an archive (`bus/archive.py`) those files are read that its manifest names, transactions by event time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from fraudstream.batch import TransactionBatch
 from fraudstream.bus.archive import archived_files
 from fraudstream.bus.csvfiles import csv_batches, csv_columns, csv_names
+from fraudstream.bus.place import Place, files_within, source
 from fraudstream.bus.raw import is_raw, read_raw
 from fraudstream.decode import Decoder, Rejected
 from fraudstream.errors import BusError, ConfigError, RecordError
@@ -36,7 +36,7 @@ class RejectedRow:
     error: RecordError
 
 
-def data_files(path: Path, begin_ms: int | None = None) -> list[Path]:
+def data_files(path: Place, begin_ms: int | None = None) -> list[Place]:
     """Return the data files at a path, in log order.
 
     Args:
@@ -51,19 +51,19 @@ def data_files(path: Path, begin_ms: int | None = None) -> list[Path]:
         if not archived:
             raise ConfigError(f"{path}: holds no row that is asked for; run `fraudstream archive`")
         return archived
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else files_within(path)
     known = [p for p in files if p.suffix in _PARQUET + _NDJSON + _CSV and not p.name.startswith((".", "_"))]
     if not known:
         raise ConfigError(f"{path}: holds no .parquet, .ndjson, .jsonl, .json or .csv file")
     return known
 
 
-def count_rows(path: Path, begin_ms: int | None = None) -> int:
+def count_rows(path: Place, begin_ms: int | None = None) -> int:
     """Return how many rows the files hold, from Parquet's footers and by counting lines (of CSV, one too many)."""
     total = 0
     for file in data_files(path, begin_ms):
         if file.suffix in _PARQUET:
-            total += _opened(file).metadata.num_rows
+            total += opened_parquet(file).metadata.num_rows
         else:
             with file.open("rb") as lines:
                 total += sum(1 for _ in lines)
@@ -71,7 +71,7 @@ def count_rows(path: Path, begin_ms: int | None = None) -> int:
 
 
 def read_transactions(
-    path: Path, decoder: Decoder, rows_a_batch: int = ROWS_A_BATCH, begin_ms: int | None = None
+    path: Place, decoder: Decoder, rows_a_batch: int = ROWS_A_BATCH, begin_ms: int | None = None
 ) -> Iterator[tuple[TransactionBatch, list[RejectedRow]]]:
     """Yield batches in event order, and the rows that are not transactions.
 
@@ -81,8 +81,8 @@ def read_transactions(
     offset = 0
     for folder, files in groupby(data_files(path, begin_ms), key=lambda file: file.parent):
         chosen = list(files)
-        if chosen[0].suffix in _PARQUET and is_raw(_opened(chosen[0]).schema_arrow):
-            for batch, messages in read_raw([_opened(file) for file in chosen], decoder, rows_a_batch):
+        if chosen[0].suffix in _PARQUET and is_raw(opened_parquet(chosen[0]).schema_arrow):
+            for batch, messages in read_raw([opened_parquet(file) for file in chosen], decoder, rows_a_batch):
                 yield (
                     batch,
                     [RejectedRow(f"{folder} partition {m.partition}", m.offset, m.error) for m in messages],
@@ -97,7 +97,7 @@ def read_transactions(
                 offset += rows
 
 
-def columns_of(path: Path) -> set[str]:
+def columns_of(path: Place) -> set[str]:
     """Return the names of the columns of the first file; of NDJSON and CSV, those of its first line.
 
     Raises:
@@ -105,7 +105,7 @@ def columns_of(path: Path) -> set[str]:
     """
     file = data_files(path)[0]
     if file.suffix in _PARQUET:
-        return set(_opened(file).schema_arrow.names)
+        return set(opened_parquet(file).schema_arrow.names)
     if file.suffix in _CSV:
         return set(csv_names(file))
     with file.open("rb") as lines:
@@ -115,7 +115,7 @@ def columns_of(path: Path) -> set[str]:
             raise ConfigError(f"{file}: is not NDJSON: {' '.join(str(error).split())}") from None
 
 
-def read_table(path: Path, columns: dict[str, pa.DataType], optional: Collection[str] = ()) -> pa.Table:
+def read_table(path: Place, columns: dict[str, pa.DataType], optional: Collection[str] = ()) -> pa.Table:
     """Read whole files with these columns, cast to these types (labels, small tables).
 
     Args:
@@ -127,7 +127,7 @@ def read_table(path: Path, columns: dict[str, pa.DataType], optional: Collection
     tables = []
     for file in data_files(path):
         if file.suffix in _PARQUET:
-            opened = _opened(file)
+            opened = opened_parquet(file)
             table = opened.read([name for name in columns if name in opened.schema_arrow.names])
         elif file.suffix in _CSV:
             cells = csv_columns(file, list(columns))
@@ -136,7 +136,7 @@ def read_table(path: Path, columns: dict[str, pa.DataType], optional: Collection
             import pyarrow.json as pj  # loads a thread pool that Parquet users never need
 
             try:
-                table = pj.read_json(file)
+                table = pj.read_json(source(file))
             except pa.ArrowInvalid as error:
                 raise ConfigError(f"{file}: is not NDJSON: {error}") from None
         missing = [name for name in columns if name not in table.column_names]
@@ -153,10 +153,10 @@ def read_table(path: Path, columns: dict[str, pa.DataType], optional: Collection
 
 
 def _batches(
-    file: Path, decoder: Decoder, rows_a_batch: int, offset: int
+    file: Place, decoder: Decoder, rows_a_batch: int, offset: int
 ) -> Iterator[tuple[TransactionBatch, list[Rejected], int]]:
     if file.suffix in _PARQUET:
-        opened = _opened(file)
+        opened = opened_parquet(file)
         present = [name for name in opened.schema_arrow.names if name in decoder.columns]
         for part in opened.iter_batches(rows_a_batch, columns=present):
             lists = {name: part.column(i).to_pylist() for i, name in enumerate(present)}
@@ -186,8 +186,9 @@ def _some(lines: Any, rows: int) -> list[bytes]:
     return [line for _, line in zip(range(rows), lines, strict=False)]
 
 
-def _opened(file: Path) -> Any:
+def opened_parquet(file: Place) -> Any:
+    """Open a file to read parts of. Raises BusError."""
     try:
-        return pq.ParquetFile(file)
+        return pq.ParquetFile(source(file), pre_buffer=False)  # else all of it is read at once
     except (pa.ArrowInvalid, OSError) as error:
         raise BusError(f"{file}: is not a readable Parquet file: {error}") from None

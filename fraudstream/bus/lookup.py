@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from fraudstream.bus.files import data_files
+from fraudstream.bus.files import data_files, opened_parquet
+from fraudstream.bus.place import Place
 from fraudstream.errors import BusError, ConfigError
 
 ROWS_AT_ONCE = 8192
 ID = "transaction_id"
 
 
-def rows_of(path: Path, transaction_id: str) -> Iterator[dict[str, Any]]:
+def rows_of(path: Place, transaction_id: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of an id, in the order of the files.
 
     Raises:
@@ -34,9 +33,9 @@ def rows_of(path: Path, transaction_id: str) -> Iterator[dict[str, Any]]:
             yield from _of_lines(file, transaction_id)
 
 
-def _of_parquet(file: Path, transaction_id: str) -> Iterator[dict[str, Any]]:
+def _of_parquet(file: Place, transaction_id: str) -> Iterator[dict[str, Any]]:
     try:
-        opened = pq.ParquetFile(file)
+        opened = opened_parquet(file)
         if ID not in opened.schema_arrow.names:
             raise ConfigError(f"{file}: has no column {ID}")
         for batch in opened.iter_batches(ROWS_AT_ONCE):
@@ -46,7 +45,7 @@ def _of_parquet(file: Path, transaction_id: str) -> Iterator[dict[str, Any]]:
         raise BusError(f"{file}: is not a readable Parquet file: {error}") from None
 
 
-def _of_lines(file: Path, transaction_id: str) -> Iterator[dict[str, Any]]:
+def _of_lines(file: Place, transaction_id: str) -> Iterator[dict[str, Any]]:
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if ID.encode() not in line:

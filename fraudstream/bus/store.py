@@ -12,11 +12,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.fs as pf
-
-from fraudstream.errors import BusError, ConfigError
-from fraudstream.sections import shown_uri
+from fraudstream.bus.place import ObjectPath, Place, files_within, one_line, place_of
+from fraudstream.errors import BusError
 
 _WRITING = ".writing-"
 
@@ -25,77 +22,54 @@ class Store:
     """Files by name.
 
     Args:
-        uri: a path, or `s3://bucket/folder` with pyarrow's parameters (`?region=...&endpoint_override=...`); keys
-            come from the usual AWS variables and files.
+        at: the folder; as text what `archive.uri` may be, see `place_of`.
 
     Raises:
         ConfigError: pyarrow does not know such a URI.
     """
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-        self.folder: Path | None = None
-        try:
-            if "://" in uri and not uri.startswith("file://"):
-                self._files, self._root = pf.FileSystem.from_uri(uri)
-                self.uri = f"{uri.partition('://')[0]}://{self._root}"  # without keys and parameters
-                return
-            self.folder = Path(uri.removeprefix("file://"))
-            self._files, self._root = pf.LocalFileSystem(), str(self.folder)
-        except (pa.ArrowException, OSError) as error:
-            raise ConfigError(
-                f'archive.uri = "{shown_uri(uri)}": give a folder, or s3://bucket/folder ({_line(error)})'
-            ) from None
+    def __init__(self, at: str | Place) -> None:
+        self.place: Place = place_of(at, "archive.uri") if isinstance(at, str) else at
+
+    @property
+    def uri(self) -> str:
+        """Return where it is, without keys and parameters."""
+        return str(self.place)
 
     def sub(self, name: str) -> Store:
         """Return the store of a folder within."""
-        inner = object.__new__(Store)
-        inner.uri, inner._files, inner._root = f"{self.uri}/{name}", self._files, f"{self._root}/{name}"
-        inner.folder = None if self.folder is None else self.folder / name
-        return inner
+        return Store(self.place / name)
 
     def read(self, name: str) -> bytes | None:
         """Return a whole file; None where there is none. Raises BusError."""
-
-        def read() -> bytes | None:
-            if self._files.get_file_info(self._path(name)).type == pf.FileType.NotFound:
-                return None
-            with self._files.open_input_stream(self._path(name)) as stream:
-                return bytes(stream.read())
-
-        return self._tried(name, read)
+        if not self._tried(name, (self.place / name).is_file):
+            return None
+        with self.open(name) as file:
+            content: bytes = self._tried(name, file.read)
+            return content
 
     def open(self, name: str) -> Any:
         """Open a file to read parts of. Raises BusError."""
-        return self._tried(name, lambda: self._files.open_input_file(self._path(name)))
+        return self._tried(name, lambda: (self.place / name).open("rb"))
 
     def replace(self, name: str, content: Any) -> None:
         """Write a file of these bytes; when this returns it outlasts a crash. Raises BusError."""
-
-        def put() -> None:
-            with self._files.open_output_stream(self._path(name)) as stream:
-                stream.write(content)
-
-        self._tried(name, put if self.folder is None else lambda: self._replace_local(name, content))
+        place = self.place / name
+        if isinstance(place, ObjectPath):
+            place.write_bytes(content)
+        else:
+            self._tried(name, lambda: _replace(Path(str(place)), content))
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there. Raises BusError."""
-
-        def remove() -> None:
-            if self._files.get_file_info(self._path(name)).type != pf.FileType.NotFound:
-                self._files.delete_file(self._path(name))
-
-        self._tried(name, remove)
+        place = self.place / name
+        if self._tried(name, place.exists):
+            self._tried(name, place.unlink)
 
     def names(self) -> list[str]:
         """Return the names of all files, sorted. Raises BusError."""
-        chosen = pf.FileSelector(self._root, allow_not_found=True, recursive=True)
-        found = self._tried("", lambda: self._files.get_file_info(chosen))
-        return sorted(
-            str(PurePosixPath(one.path).relative_to(self._root))
-            for one in found
-            if one.type == pf.FileType.File
-        )
+        found = self._tried("", lambda: files_within(self.place))
+        return sorted(str(PurePosixPath(str(one)).relative_to(str(self.place))) for one in found)
 
     def lock(self) -> Any:
         """Keep others from writing here until what is returned is closed; None in a bucket, which cannot.
@@ -105,11 +79,12 @@ class Store:
         Raises:
             BusError: another process has it.
         """
-        if self.folder is None:
+        if isinstance(self.place, ObjectPath):
             return None
+        folder = Path(str(self.place))
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            held = (self.folder / "_lock").open("a")
+            folder.mkdir(parents=True, exist_ok=True)
+            held = (folder / "_lock").open("a")
         except OSError as error:
             raise BusError(f"{self.uri}: cannot be written ({error.strerror})") from None
         try:
@@ -117,34 +92,26 @@ class Store:
         except OSError:
             held.close()
             raise BusError(f"{self.uri}: another process is writing it; stop one of the two") from None
-        for begun in self.folder.rglob(f"{_WRITING}*"):
+        for begun in folder.rglob(f"{_WRITING}*"):
             begun.unlink()
         return held
-
-    def _replace_local(self, name: str, content: Any) -> None:
-        assert self.folder is not None
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(_WRITING + path.name)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        for folder in (path.parent, path.parent.parent):
-            descriptor = os.open(folder, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
-
-    def _path(self, name: str) -> str:
-        return f"{self._root}/{name}"
 
     def _tried(self, name: str, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except (pa.ArrowException, OSError) as error:
-            raise BusError(f"{self.uri}/{name}: {_line(error)}") from None
+        except OSError as error:
+            raise BusError(f"{self.uri}/{name}: {one_line(error)}") from None
 
 
-def _line(error: Exception) -> str:
-    return " ".join(shown_uri(str(error)).split())
+def _replace(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(_WRITING + path.name)
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    for folder in (path.parent, path.parent.parent):
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)

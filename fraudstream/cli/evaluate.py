@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fraudstream.bus.place import Place
 from fraudstream.cli.options import (
     AsJson,
     Config,
@@ -17,6 +18,7 @@ from fraudstream.cli.options import (
     out,
     print_json,
     progress,
+    read_from,
     settings_from,
 )
 from fraudstream.errors import ConfigError
@@ -30,10 +32,10 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     labels: Labels,
     transactions: Annotated[
-        Path | None, typer.Option(help="Parquet, NDJSON or CSV files of transactions, in log order.")
+        Place | None, read_from("Parquet, NDJSON or CSV files of transactions, in log order.")
     ] = None,
     scored: Annotated[
-        Path | None, typer.Option(help="Instead of transactions: what `fraudstream replay` wrote.")
+        Place | None, read_from("Instead of transactions: what `fraudstream replay` wrote.")
     ] = None,
     model: Annotated[str, typer.Option(help="A version, an alias, or a bundle's folder.")] = "champion",
     against: Annotated[

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fraudstream.cli.options import AsJson, Brokers, Config, out, print_json, progress, settings_from
+from fraudstream.bus.place import Place
+from fraudstream.cli.options import (
+    AsJson,
+    Brokers,
+    Config,
+    out,
+    print_json,
+    progress,
+    read_from,
+    settings_from,
+)
 from fraudstream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,15 +33,15 @@ def register(app: typer.Typer) -> None:
 def explain(
     transaction_id: Annotated[str, typer.Argument(help="Id of the transaction.")],
     decisions: Annotated[
-        Path | None, typer.Option(help="Files of decisions (NDJSON, or of `fraudstream replay`), not Kafka.")
+        Place | None, read_from("Files of decisions (NDJSON, or of `fraudstream replay`), not Kafka.")
     ] = None,
     features: Annotated[
-        Path | None, typer.Option(help="With --decisions: files with a column a feature; may be the same.")
+        Place | None, read_from("With --decisions: files with a column a feature; may be the same.")
     ] = None,
-    alerts: Annotated[Path | None, typer.Option(help="With --decisions: files of alerts.")] = None,
+    alerts: Annotated[Place | None, read_from("With --decisions: files of alerts.")] = None,
     transactions: Annotated[
-        Path | None,
-        typer.Option(help="With --decisions: files of transactions, to try the outcome's rule again."),
+        Place | None,
+        read_from("With --decisions: files of transactions, to try the outcome's rule again."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Version or alias that decided, where the decision names none.")
@@ -73,10 +82,10 @@ def explain(
 
 def _in_files(
     settings: Settings,
-    decisions: Path | None,
-    features: Path | None,
-    alerts: Path | None,
-    transactions: Path | None,
+    decisions: Place | None,
+    features: Place | None,
+    alerts: Place | None,
+    transactions: Place | None,
 ) -> InFiles:
     from fraudstream.registry import Registry
     from fraudstream.stream.archived import InFiles

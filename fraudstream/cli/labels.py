@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from fraudstream.cli.options import AsJson, Config, optional_instant, print_json, progress, settings_from
+from fraudstream.bus.place import Place
+from fraudstream.cli.options import (
+    AsJson,
+    Config,
+    optional_instant,
+    print_json,
+    progress,
+    read_from,
+    settings_from,
+    written_to,
+)
 
 _labels = typer.Typer()
 
@@ -21,9 +31,9 @@ def register(app: typer.Typer) -> None:
 
 @_labels.command("report")
 def labels_report(
-    labels: Annotated[Path, typer.Option(help="The ledger: Parquet, NDJSON or CSV files of labels.")],
+    labels: Annotated[Place, read_from("The ledger: Parquet, NDJSON or CSV files of labels.")],
     transactions: Annotated[
-        Path | None, typer.Option(help="Their transactions: also report orphans, coverage and silences.")
+        Place | None, read_from("Their transactions: also report orphans, coverage and silences.")
     ] = None,
     as_of: Annotated[
         str | None, typer.Option(help="Only what was known at this instant (ISO 8601); default: all.")
@@ -53,8 +63,8 @@ def labels_report(
 
 @_labels.command("import")
 def labels_import(
-    labels: Annotated[Path, typer.Option(help="Parquet, NDJSON or CSV files of labels.")],
-    to: Annotated[Path, typer.Option("--to", help="The ledger's folder; made if it is not there.")],
+    labels: Annotated[Place, read_from("Parquet, NDJSON or CSV files of labels.")],
+    to: Annotated[Path, written_to("--to", help="The ledger's folder; made if it is not there.")],
     as_json: AsJson = False,
 ) -> None:
     """Append labels to a ledger as one more Parquet file; what it holds already is not added again."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fraudstream.bus.place import Place
 from fraudstream.cli.options import (
     AsJson,
     Brokers,
@@ -19,7 +20,9 @@ from fraudstream.cli.options import (
     out,
     print_json,
     progress,
+    read_from,
     settings_from,
+    written_to,
 )
 from fraudstream.errors import ConfigError
 
@@ -34,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 def simulate(
     to: Annotated[
-        Path | None, typer.Option("--to", help="Folder for transactions/, labels/ and truth/.")
+        Path | None, written_to("--to", help="Folder for transactions/, labels/ and truth/.")
     ] = None,
     kafka: Annotated[
         bool, typer.Option("--kafka", help="Send to the topics instead of (or besides) files.")
@@ -103,7 +106,7 @@ def simulate(
 
 
 def train(
-    transactions: Annotated[Path, typer.Option(help="Parquet, NDJSON or CSV files of transactions.")],
+    transactions: Annotated[Place, read_from("Parquet, NDJSON or CSV files of transactions.")],
     labels: Labels,
     as_of: Annotated[
         str | None,
@@ -148,14 +151,12 @@ def train(
 
 
 def replay(
-    transactions: Annotated[
-        Path, typer.Option(help="Parquet, NDJSON or CSV files of transactions, in log order.")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
+    transactions: Annotated[Place, read_from("Parquet, NDJSON or CSV files of transactions, in log order.")],
+    output: Annotated[Path, written_to("--output", "-o", help="Parquet file to write.")],
     labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="Parquet, NDJSON or CSV files of labels with known_at (Unix ms), where features are fed by them."
+        Place | None,
+        read_from(
+            "Parquet, NDJSON or CSV files of labels with known_at (Unix ms), where features are fed by them."
         ),
     ] = None,
     start: Annotated[
@@ -196,7 +197,7 @@ def replay(
 
 
 def calibration(
-    scored: Annotated[Path, typer.Option(help="What `fraudstream replay` wrote.")],
+    scored: Annotated[Place, read_from("What `fraudstream replay` wrote.")],
     labels: Labels,
     as_of: JudgedAt = None,
     rate: Annotated[

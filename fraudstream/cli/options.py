@@ -11,11 +11,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from fraudstream.bus.place import Place, place_of
 from fraudstream.clock import now_ms
 from fraudstream.console.progress import Advance, progress_on
 from fraudstream.errors import ConfigError
 from fraudstream.event import parse_duration_ms, parse_instant_ms
-from fraudstream.sections import Settings
+from fraudstream.sections import Settings, shown_uri
 from fraudstream.settings import load_settings
 
 Config = Annotated[
@@ -25,9 +26,27 @@ Config = Annotated[
     ),
 ]
 Brokers = Annotated[str | None, typer.Option("--brokers", help="Kafka's host:port,host:port.")]
-Labels = Annotated[Path, typer.Option(help="Parquet, NDJSON or CSV files of labels with known_at (Unix ms).")]
+
+
+def read_from(what: str) -> Any:
+    """Return an option for files to read, here or in a bucket; typer's own paths would spoil `s3://`."""
+    return typer.Option(parser=place_of, metavar="<path>", help=what)
+
+
+def written_to(*flags: str, help: str) -> Any:
+    """Return an option for what is written, which is on this machine."""
+    return typer.Option(*flags, parser=_local, metavar="<path>", help=help)
+
+
+def _local(text: str) -> Path:
+    if "://" in text:
+        raise ConfigError(f"{shown_uri(text)}: is written to; give a path on this machine")
+    return Path(text)
+
+
+Labels = Annotated[Place, read_from("Parquet, NDJSON or CSV files of labels with known_at (Unix ms).")]
 RegistryFolder = Annotated[
-    Path | None, typer.Option("--registry", help="Folder of all models; default: [model] registry.")
+    Path | None, written_to("--registry", help="Folder of all models; default: [model] registry.")
 ]
 AsIfNow = Annotated[str | None, typer.Option(help="As if it were this instant (ISO 8601); default: now.")]
 JudgedAt = Annotated[

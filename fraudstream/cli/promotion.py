@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from fraudstream.cli.options import AsJson, Config, instant, out, print_json, progress, settings_from
+from fraudstream.bus.place import Place
+from fraudstream.cli.options import (
+    AsJson,
+    Config,
+    instant,
+    out,
+    print_json,
+    progress,
+    read_from,
+    settings_from,
+)
 from fraudstream.errors import ConfigError, ModelError, PromotionError
 
 if TYPE_CHECKING:
@@ -26,9 +35,9 @@ def register(models: typer.Typer) -> None:
 def promote(
     version: Annotated[str, typer.Argument(help="The version to make champion, or `challenger`.")],
     transactions: Annotated[
-        Path | None, typer.Option(help="Files of transactions, from before both trainings to now.")
+        Place | None, read_from("Files of transactions, from before both trainings to now.")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Files of labels with known_at (Unix ms).")] = None,
+    labels: Annotated[Place | None, read_from("Files of labels with known_at (Unix ms).")] = None,
     as_of: Annotated[
         str | None, typer.Option(help="Judge as if it were this instant (ISO 8601); default: now.")
     ] = None,

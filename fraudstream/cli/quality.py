@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fraudstream.bus.place import Place
 from fraudstream.cli.options import (
     AsIfNow,
     AsJson,
@@ -17,6 +18,7 @@ from fraudstream.cli.options import (
     out,
     print_json,
     progress,
+    read_from,
     settings_from,
 )
 
@@ -27,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def quality(
-    scored: Annotated[Path, typer.Option(help="What `fraudstream replay` wrote.")],
+    scored: Annotated[Place, read_from("What `fraudstream replay` wrote.")],
     labels: Labels,
     as_of: AsIfNow = None,
     report: Annotated[Path | None, typer.Option(help="Also write one HTML file with charts.")] = None,

@@ -21,7 +21,6 @@ from fraudstream.cli.options import (
     settings_from,
 )
 from fraudstream.errors import ConfigError
-from fraudstream.sections import shown_uri
 
 
 def register(app: typer.Typer) -> None:
@@ -38,10 +37,10 @@ def retrain(
         typer.Option("--promote", help="First let the promotion gate judge the challenger that is there."),
     ] = False,
     archive: Annotated[
-        str | None, typer.Option(help="Folder of the archive; default: [archive] uri.")
+        str | None, typer.Option(help="Folder or s3:// URI of the archive; default: [archive] uri.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="The label ledger; default: the archive's labels.")
+        str | None, typer.Option(help="The label ledger; default: the archive's labels.")
     ] = None,
     registry: RegistryFolder = None,
     as_of: Annotated[
@@ -63,6 +62,7 @@ def retrain(
     as_json: AsJson = False,
 ) -> None:
     """Train on the archive in a process of its own, and make the model the challenger. The champion stays."""
+    from fraudstream.bus.place import place_of
     from fraudstream.console.retraining import retrain_apart
     from fraudstream.registry.signing import read_private_key
     from fraudstream.training.retrain import Order
@@ -77,15 +77,13 @@ def retrain(
         model__registry=None if registry is None else str(registry),
         worker__web_port=web_port,
     )
-    if "://" in settings.archive.uri:
-        raise ConfigError(
-            f'archive.uri = "{shown_uri(settings.archive.uri)}": training needs a folder; copy or mount it'
-        )
+    place_of(settings.archive.uri, "archive.uri")  # what is wrong is said at once
+    place_of(labels or "", "--labels")
     if sign_key is not None:
-        read_private_key(sign_key)  # what is wrong is said at once
+        read_private_key(sign_key)
     order = Order(
         settings=settings,
-        labels="" if labels is None else str(labels),
+        labels=labels or "",
         as_of_ms=optional_instant(as_of, "--as-of"),
         promote=promote,
         sign_key="" if sign_key is None else str(sign_key),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fraudstream.bus.place import Place
 from fraudstream.cli.options import (
     AsIfNow,
     AsJson,
@@ -17,6 +17,7 @@ from fraudstream.cli.options import (
     period_ms,
     print_json,
     progress,
+    read_from,
     settings_from,
 )
 from fraudstream.errors import ConfigError, FraudstreamError
@@ -29,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def sentinel(
-    decisions: Annotated[Path, typer.Option(help="Parquet, NDJSON or CSV files of decisions.")],
+    decisions: Annotated[Place, read_from("Parquet, NDJSON or CSV files of decisions.")],
     labels: Labels,
     every: Annotated[
         str | None, typer.Option(help='Look again after this long ("5m"), until stopped; default: once.')
@@ -58,7 +59,7 @@ def sentinel(
         pause(every_ms / 1000)
 
 
-def _look(settings: Settings, decisions: Path, labels: Path, as_of_ms: int | None, as_json: bool) -> None:
+def _look(settings: Settings, decisions: Place, labels: Place, as_of_ms: int | None, as_json: bool) -> None:
     from fraudstream.training.sentinel import watch
 
     with progress() as advance:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from fraudstream.batch import TransactionBatch
 from fraudstream.bus.files import read_transactions
 from fraudstream.bus.lookup import rows_of
+from fraudstream.bus.place import Place
 from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
 from fraudstream.records import Alert, Decision
@@ -35,10 +35,10 @@ class InFiles:
         model: that decided where a decision names none.
     """
 
-    decisions_path: Path
-    features_path: Path
-    alerts_path: Path | None
-    transactions_path: Path | None
+    decisions_path: Place
+    features_path: Place
+    alerts_path: Place | None
+    transactions_path: Place | None
     model: str
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import structlog
@@ -14,6 +13,7 @@ from fraudstream.batch import MISSING, TransactionBatch
 from fraudstream.bus.delivery import new_sink
 from fraudstream.bus.files import read_transactions
 from fraudstream.bus.kafka import KafkaReader, KafkaSource
+from fraudstream.bus.place import Place, place_of
 from fraudstream.bus.rights import rights_of
 from fraudstream.bus.topics import wait_for_broker, wait_for_others_to_go
 from fraudstream.clock import monotonic_s
@@ -62,7 +62,7 @@ def warmed_engine(settings: Settings, catalog: Catalog) -> FeatureEngine:
     """Return an engine that has seen the files of `worker.warm`."""
     engine = new_engine(settings, catalog)
     if settings.worker.warm:
-        _absorb_files(engine, Path(settings.worker.warm), settings)
+        _absorb_files(engine, place_of(settings.worker.warm, "worker.warm"), settings)
     return engine
 
 
@@ -136,7 +136,7 @@ def _give_way_soon() -> None:
     sys.setswitchinterval(0.0005)
 
 
-def _absorb_files(engine: FeatureEngine, path: Path, settings: Settings) -> None:
+def _absorb_files(engine: FeatureEngine, path: Place, settings: Settings) -> None:
     started_s, rows = monotonic_s(), 0
     decoder = Decoder(settings.event, engine.catalog.fields_used)
     for batch, rejected in read_transactions(path, decoder):

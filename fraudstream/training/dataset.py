@@ -13,13 +13,13 @@ there are more, the half with the larger hashes goes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fraudstream.batch import Float64, Int64, TransactionBatch, UInt64
+from fraudstream.bus.place import Place
 from fraudstream.clock import iso
 from fraudstream.errors import ConfigError
 from fraudstream.features import FeatureEngine
@@ -145,7 +145,7 @@ class _Part(NamedTuple):
 
 
 def dataset_as_of(
-    transactions: Path,
+    transactions: Place,
     labels: Labels,
     engine: FeatureEngine,
     window_ms: tuple[int, int],

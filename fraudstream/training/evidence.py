@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from fraudstream.batch import Float64, Int64, TransactionBatch
+from fraudstream.bus.place import Place
 from fraudstream.clock import iso
 from fraudstream.errors import ConfigError
 from fraudstream.features import Observed
@@ -143,7 +143,7 @@ class Panel:
 
 
 def gather(
-    transactions: Path, labels: Labels, panel: Panel, question: Question, advance: Advance
+    transactions: Place, labels: Labels, panel: Panel, question: Question, advance: Advance
 ) -> Evidence:
     """Replay the files and let every model score the window.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from fraudstream.bus.files import columns_of, read_table
+from fraudstream.bus.place import Place
 from fraudstream.clock import iso
 from fraudstream.errors import ConfigError
 from fraudstream.event import parse_instant_ms
@@ -44,9 +44,9 @@ class Request:
         resamples: sets that the bootstrap draws.
     """
 
-    labels: Path
-    transactions: Path | None = None
-    scored: Path | None = None
+    labels: Place
+    transactions: Place | None = None
+    scored: Place | None = None
     models: Sequence[str] = ("champion",)
     from_ms: int | None = None
     to_ms: int | None = None
@@ -164,7 +164,7 @@ def top_features(bundle: Bundle, every: bool = False) -> list[dict[str, Any]]:
     return [{"feature": bundle.parts.feature_names[i], "share": float(gains[i] / total)} for i in order]
 
 
-def _of_scored(settings: Settings, scored: Path, request: Request) -> tuple[Evidence, int]:
+def _of_scored(settings: Settings, scored: Place, request: Request) -> tuple[Evidence, int]:
     """Return what a replay's file says, and the instant that it is judged at."""
     present = columns_of(scored)
     columns = {

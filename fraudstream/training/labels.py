@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from fraudstream.batch import Int64
 from fraudstream.bus.archive import archived_files
 from fraudstream.bus.files import count_rows, read_transactions
+from fraudstream.bus.place import Place
 from fraudstream.bus.store import Store
 from fraudstream.clock import iso
 from fraudstream.decode import Decoder
@@ -30,7 +31,7 @@ _NAME = "labels-{:06d}.parquet"
 
 
 def report_labels(
-    settings: Settings, labels: Path, transactions: Path | None, as_of_ms: int | None, advance: Advance
+    settings: Settings, labels: Place, transactions: Place | None, as_of_ms: int | None, advance: Advance
 ) -> dict[str, Any]:
     """Return what the ledger holds: by source, reversals, conflicts; with transactions also orphans and silences.
 
@@ -59,7 +60,7 @@ def report_labels(
     return found | (_against(settings, known, transactions, advance) if transactions is not None else {})
 
 
-def import_labels(files: Path, ledger: Path) -> dict[str, Any]:
+def import_labels(files: Place, ledger: Path) -> dict[str, Any]:
     """Append to a ledger what it does not hold yet, as one more Parquet file; the same files twice add nothing.
 
     Returns:
@@ -79,7 +80,7 @@ def import_labels(files: Path, ledger: Path) -> dict[str, Any]:
             f"--to {ledger}: is written by `fraudstream archive` alone; give a folder of its own, and import "
             "the archive's labels into it too"
         )
-    store = Store(str(ledger))
+    store = Store(ledger)
     with store.lock():
         return _append(new, ledger, store)
 
@@ -135,7 +136,7 @@ def _contradictions(table: pa.Table) -> dict[str, Any]:
     }
 
 
-def _against(settings: Settings, known: Labels, transactions: Path, advance: Advance) -> dict[str, Any]:
+def _against(settings: Settings, known: Labels, transactions: Place, advance: Advance) -> dict[str, Any]:
     """Return what the labels say of files of transactions, and which say something of none."""
     event, outcomes = settings.event, known.outcomes()
     decoder, total = Decoder(event, set(known.fields(event))), count_rows(transactions)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from fraudstream.batch import Float64, Int64
 from fraudstream.bus.files import read_table
+from fraudstream.bus.place import Place
 from fraudstream.clock import iso
 from fraudstream.errors import ConfigError
 from fraudstream.event import EventType
@@ -68,8 +68,8 @@ class Judged:
 
 def promises_of_files(
     settings: Settings,
-    scored: Path,
-    labels: Path,
+    scored: Place,
+    labels: Place,
     as_of_ms: int | None,
     promised: Sequence[float],
     advance: Advance,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
+from fraudstream.bus.place import Place
 from fraudstream.errors import ModelError
 from fraudstream.features import build_catalog
 from fraudstream.registry import Registry
@@ -24,7 +23,7 @@ from fraudstream.training.replay import Advance
 def gate_of_files(
     settings: Settings,
     version: str,
-    files: tuple[Path, Path],
+    files: tuple[Place, Place],
     now_ms: int,
     advance: Advance,
 ) -> Verdict:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from fraudstream.batch import Int64, TransactionBatch
 from fraudstream.bus.files import RejectedRow, count_rows, read_transactions
+from fraudstream.bus.place import Place
 from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
 from fraudstream.event import EventType
@@ -64,7 +65,7 @@ class LogFiles:
         begin_ms: of an archive, the dates before this instant's are not read; None: all are.
     """
 
-    transactions: Path
+    transactions: Place
     labels: Labels | None = None
     fields: frozenset[str] = frozenset()
     end_ms: int | None = None
@@ -128,9 +129,9 @@ class ReplayPlan:
         segment: field whose value is written as `segment`; empty: none.
     """
 
-    transactions: Path
+    transactions: Place
     output: Path
-    labels: Path | None = None
+    labels: Place | None = None
     from_ms: int | None = None
     end_ms: int | None = None
     with_features: bool = False

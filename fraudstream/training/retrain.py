@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from fraudstream.bus.place import Place, place_of
 from fraudstream.clock import now_ms
 from fraudstream.registry import Registry
 from fraudstream.registry.promotions import promote_recorded, record
@@ -52,8 +53,8 @@ def retrain(order: Order, advance: Advance) -> dict[str, Any]:
         ModelError: there is too little to learn from.
     """
     settings = order.settings
-    folder = Path(settings.archive.uri)
-    files = folder / "transactions", Path(order.labels) if order.labels else folder / "labels"
+    folder = place_of(settings.archive.uri, "archive.uri")
+    files = folder / "transactions", place_of(order.labels) if order.labels else folder / "labels"
     as_of_ms = now_ms() if order.as_of_ms is None else order.as_of_ms
     registry = Registry.of(settings.model)
     gate = _judged(settings, registry, files, as_of_ms, advance) if order.promote else None
@@ -65,7 +66,7 @@ def retrain(order: Order, advance: Advance) -> dict[str, Any]:
 
 
 def _judged(
-    settings: Settings, registry: Registry, files: tuple[Path, Path], as_of_ms: int, advance: Advance
+    settings: Settings, registry: Registry, files: tuple[Place, Place], as_of_ms: int, advance: Advance
 ) -> dict[str, Any] | None:
     """Let the challenger through the gate or not; None: there is none. What it is trained on cannot judge it."""
     aliases = registry.aliases()

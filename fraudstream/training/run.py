@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fraudstream.bus.files import read_transactions
+from fraudstream.bus.place import Place
 from fraudstream.clock import iso, now_ms
 from fraudstream.decode import Decoder
 from fraudstream.errors import ConfigError
@@ -25,8 +25,8 @@ from fraudstream.training.train import Windows, train
 
 def train_from_files(
     settings: Settings,
-    transactions: Path,
-    labels: Path,
+    transactions: Place,
+    labels: Place,
     as_of_ms: int | None,
     promote: bool,
     advance: Advance,
@@ -114,7 +114,7 @@ def replay_files(settings: Settings, plan: ReplayPlan, advance: Advance) -> dict
     }
 
 
-def newest_transaction(path: Path, catalog: Catalog) -> int:
+def newest_transaction(path: Place, catalog: Catalog) -> int:
     """Return the newest event time of the files, in Unix ms.
 
     Raises:

@@ -7,9 +7,9 @@ rolled back by the sentinel itself, nothing is changed: then a person is needed.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+from fraudstream.bus.place import Place
 from fraudstream.clock import now_ms
 from fraudstream.errors import ModelError
 from fraudstream.event import parse_instant_ms
@@ -25,7 +25,7 @@ REASON = "sentinel: "
 
 
 def watch(
-    settings: Settings, decisions: Path, labels: Path, as_of_ms: int | None, advance: Advance
+    settings: Settings, decisions: Place, labels: Place, as_of_ms: int | None, advance: Advance
 ) -> dict[str, Any]:
     """Look once; roll back where a limit is left. Return what was measured and done.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fraudstream.bus.files import columns_of, read_table
+from fraudstream.bus.place import Place
 from fraudstream.clock import iso, now_ms
 from fraudstream.errors import ConfigError
 from fraudstream.event import EventType
@@ -24,7 +24,7 @@ ANY_MODEL = "all"  # of files that do not say which model decided
 
 
 def quality_of_files(
-    settings: Settings, scored: Path, labels: Path, as_of_ms: int | None, advance: Advance
+    settings: Settings, scored: Place, labels: Place, as_of_ms: int | None, advance: Advance
 ) -> dict[str, Any]:
     """Track what was decided: counts where everything is mature, estimates where reports are still to come.
 
@@ -91,7 +91,7 @@ def reports_of(table: pa.Table, known: Labels, event: EventType) -> tuple[Any, A
     return np.where(fraud_now, np.minimum(own_ms, since_ms), NEVER_MS), labelled
 
 
-def _decisions(settings: Settings, scored: Path, as_of_ms: int) -> pa.Table:
+def _decisions(settings: Settings, scored: Place, as_of_ms: int) -> pa.Table:
     """Return the first decisions of the transactions up to an instant."""
     present = columns_of(scored)
     columns = {"transaction_id": pa.large_string(), "event_time_ms": pa.int64(), "outcome": pa.string()}

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 import pyarrow.parquet as pq
@@ -18,6 +18,7 @@ import typer
 
 from fraudstream import __version__
 from fraudstream.bus.files import count_rows
+from fraudstream.bus.place import Place
 from fraudstream.cli import app
 from fraudstream.features import build_catalog
 from fraudstream.simulate import DAY_MS, World, WorldConfig, simulate
@@ -45,6 +46,27 @@ def test_every_command_has_help() -> None:
         assert (one.code, one.err) == (0, ""), words
         assert "Usage:" in one.out
         assert len(one.out.splitlines()) > 5
+
+
+def functions(of: typer.Typer) -> Iterator[Any]:
+    """Yield the function of every command."""
+    for command in of.registered_commands:
+        yield command.callback
+    for group in of.registered_groups:
+        assert group.typer_instance is not None
+        yield from functions(group.typer_instance)
+
+
+def test_no_option_that_names_files_to_read_is_a_path_which_would_spoil_the_slashes_of_a_bucket() -> None:
+    read = {"transactions", "labels", "scored", "decisions", "alerts", "archive", "warm"}
+    found = {
+        (name, hint)
+        for function in functions(app)
+        for name, hint in get_type_hints(function).items()
+        if name in read and hint is not int  # how many transactions
+    }
+    assert {name for name, _ in found} == read
+    assert {hint for _, hint in found} <= {Place, Place | None, str | None}
 
 
 def test_it_says_its_version() -> None:
