@@ -17,6 +17,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -213,6 +214,17 @@ class _Sections:
             raise CheckpointError(f"{self._path}: is damaged: the check sum of {name} does not fit; {_OTHER}")
         return found
 
+    def ahead(self, names: list[str]) -> Iterator[Int64]:
+        """Yield sections; the next one is read and checked in a thread while the caller has the one before."""
+        with ThreadPoolExecutor(1) as reader:
+            following: Future[Int64] | None = None
+            for name in names:
+                this, following = following, reader.submit(self.__getitem__, name)
+                if this is not None:
+                    yield this.result()
+            if following is not None:
+                yield following.result()
+
 
 _OTHER = "use an older snapshot, or rebuild the state from the log"
 
@@ -246,9 +258,9 @@ def _read(engine: FeatureEngine, head: dict[str, Any], sections: _Sections) -> N
         engine.cohorts.restore(head["cohorts"])
     if engine.cases is not None:
         engine.cases.restore(head["cases"])
-    for stage in engine.stages:
-        for shard in range(SHARDS):
-            stage.unpack(sections[f"{stage.name}/{shard}"], codes)
+    shards = [(stage, f"{stage.name}/{shard}") for stage in engine.stages for shard in range(SHARDS)]
+    for (stage, _), words in zip(shards, sections.ahead([name for _, name in shards]), strict=True):
+        stage.unpack(words, codes)
 
 
 def _read_labels(engine: FeatureEngine, labels: dict[str, Any]) -> None:
