@@ -39,7 +39,7 @@ START = datetime(2025, 1, 1, tzinfo=UTC)
 BEGINS, EVERY, RETRAINED, ENDS = 112, 14, 42, 70  # a day of the world; then days since that one
 PATTERN = "new_pattern"
 ALERTING = ("review", "decline")
-DRAWN = Path(__file__).parents[1] / "docs" / "drift.svg"
+DRAWN = Path(__file__).parents[1] / "docs" / "images" / "drift.svg"
 
 Flags = npt.NDArray[np.bool_]
 
@@ -81,7 +81,7 @@ def main() -> None:
     options.add_argument("--customers", type=int, default=3000)
     options.add_argument("--seed", type=int, default=7)
     options.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    options.add_argument("--draw", action="store_true", help=f"write docs/{DRAWN.name}")
+    options.add_argument("--draw", action="store_true", help=f"write docs/images/{DRAWN.name}")
     options.add_argument("--record", action="store_true", help="append the row to results/drift.jsonl")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="fraudstream-drift-") as folder:
