@@ -21,7 +21,7 @@ from typing import IO
 
 import msgspec
 
-from fraudstream.registry.probe import answer
+from fraudstream.registry.probe import answer, go_first
 from fraudstream.registry.verify import CHILD_NICENESS, CHILD_TIMEOUT_S, Ended, last_of, run_child
 from fraudstream.scoring.forest import compile_forest
 from fraudstream.scoring.trees import read_trees
@@ -105,6 +105,7 @@ class Nursery:
 
 def serve() -> None:
     """Fork a child for each candidate on stdin, until that is closed; raises EOFError then."""
+    go_first()
     trees = read_trees(_read(sys.stdin.buffer).decode())
     X = trees.probes(16)
     compile_forest(trees).raw_scores(X)

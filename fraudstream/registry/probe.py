@@ -81,7 +81,7 @@ def _catalog_of(parts: ModelParts) -> Catalog:
 
 
 def confine() -> None:
-    """Bound what this process can take, and let it be the first to go where memory runs out."""
+    """Bound what this process can take."""
     for what, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_AS, MEMORY_MAX),
@@ -92,12 +92,17 @@ def confine() -> None:
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         with suppress(ValueError, OSError):  # macOS knows no bound of the address space
             resource.setrlimit(what, (most, hard))
-    with suppress(OSError):
+
+
+def go_first() -> None:
+    """Let this process, and what it forks, be the first to go where memory runs out."""
+    with suppress(OSError):  # only Linux has it
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
 
 def answer(candidate: bytes) -> None:
     """Load a candidate in this process, which is of no other use from here on; print one JSON object a line."""
+    go_first()
     confine()
     told = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what LightGBM prints is no line of ours
