@@ -33,6 +33,7 @@ from tests.kafka.deployment import Deployment, WorkerProcess, deployed, eventual
 from tests.kafka.verifier import differences, first_altered, is_right, left_hanging, oracle, saved_state
 from tests.worlds import LIVE_MS, TinyWorld, make_world
 
+REBUILDING_SAID_WITHIN_S = 5.0
 PARTITIONS = 3
 WORKERS_MAX = 3
 SESSION_S = 2.0  # of the deployment's settings
@@ -272,13 +273,21 @@ class Chaos:
         self._end(self.running.pop(names[0]))
 
     def _own_all(self, worker: WorkerProcess) -> None:
-        """Wait until a worker serves all partitions."""
+        """Wait until a worker serves all partitions.
+
+        One that has nothing to rebuild after an assignment stays ready, and does not say so again.
+        """
+        seen: dict[str, float] = {}  # when each assignment was first seen
 
         def owns() -> bool:
             assigned = worker.events("partitions_assigned")
-            served = worker.events("worker_ready")
-            both = bool(assigned) and bool(served) and len(assigned[-1]["partitions"]) == PARTITIONS
-            return both and served[-1]["timestamp"] > assigned[-1]["timestamp"]
+            if not assigned or len(assigned[-1]["partitions"]) != PARTITIONS:
+                return False
+            at = assigned[-1]["timestamp"]
+            since_s = time.monotonic() - seen.setdefault(at, time.monotonic())
+            ready, rebuilding = (worker.events(name) for name in ("worker_ready", "worker_rebuilding"))
+            stays = since_s > REBUILDING_SAID_WITHIN_S and len(ready) > len(rebuilding)
+            return stays or (bool(ready) and ready[-1]["timestamp"] > at)
 
         eventually(owns, 90, "the last worker serves all partitions", worker)
 

@@ -66,7 +66,7 @@ def listed(deployment: Deployment, *options: str) -> list[dict[str, Any]]:
 def test_the_worklist_has_each_alert_once_the_largest_expected_loss_first(
     played: Deployment, alerts: dict[str, dict[str, Any]]
 ) -> None:
-    found = listed(played)
+    found = listed(played, "--limit", "1000")
     assert {alert["transaction_id"]: alert for alert in found} == alerts
     assert len(found) == len(alerts) > 20
     losses = [alert["expected_loss"] for alert in found]
@@ -109,7 +109,7 @@ def test_tail_filters_too_and_passes_over_what_is_no_alert(
 
 def test_a_case_is_one_row_until_it_is_judged(played: Deployment, alerts: dict[str, dict[str, Any]]) -> None:
     sizes = Counter(alert["case_id"] for alert in alerts.values())
-    cases = {case["case_id"]: case for case in listed(played, "--cases")}
+    cases = {case["case_id"]: case for case in listed(played, "--cases", "--limit", "1000")}
     assert {name: case["alerts"] for name, case in cases.items()} == sizes
     case, size = sizes.most_common(1)[0]
     assert size > 2
@@ -121,7 +121,7 @@ def test_a_case_is_one_row_until_it_is_judged(played: Deployment, alerts: dict[s
     told = run(played, "label", "-", "fraud", "--json", given=lines).last_object()["labels"]
     assert {label["transaction_id"] for label in told} == {alert["transaction_id"] for alert in members}
     assert case not in {case["case_id"] for case in listed(played, "--cases", "--open")}
-    still = {alert["transaction_id"] for alert in listed(played, "--open")}
+    still = {alert["transaction_id"] for alert in listed(played, "--open", "--limit", "1000")}
     judged = {json.loads(message.value())["transaction_id"] for message in played.read("labels")}
     assert still == set(alerts) - judged
 
