@@ -22,10 +22,13 @@ from typing import IO
 import msgspec
 
 from fraudstream.registry.probe import answer, go_first
-from fraudstream.registry.verify import CHILD_NICENESS, CHILD_TIMEOUT_S, Ended, last_of, run_child
+from fraudstream.registry.verify import CHILD_TIMEOUT_S, Ended, last_of, run_child
 from fraudstream.scoring.forest import compile_forest
 from fraudstream.scoring.trees import read_trees
 from fraudstream.scoring.treeshap import compile_treeshap
+
+NICENESS = 19
+STARTS_WITHIN_S = 10.0  # on cores that are full it may take much longer; a new process is quicker then
 
 # A fork takes one thread along: libraries are not to start more while they are imported.
 _ONE_THREAD = {
@@ -50,10 +53,14 @@ class Nursery:
 
     def __call__(self, candidate: bytes) -> Ended:
         """Load a candidate in a process of its own."""
-        with self._turn:
+        if not self._turn.acquire(timeout=STARTS_WITHIN_S):
+            return run_child(candidate)
+        try:
             with suppress(OSError, EOFError):
                 return self._asked(candidate)
             self._end()
+        finally:
+            self._turn.release()
         ended = run_child(candidate)
         self._start()
         return ended
@@ -87,7 +94,9 @@ class Nursery:
             env=os.environ | _ONE_THREAD,
             start_new_session=True,  # a Ctrl-C is the worker's
         )
-        os.setpriority(os.PRIO_PROCESS, process.pid, CHILD_NICENESS)  # decisions go first
+        os.setpriority(
+            os.PRIO_PROCESS, process.pid, NICENESS
+        )  # it starts when the worker has most to catch up with
         return process
 
     def _asked(self, candidate: bytes) -> Ended:

@@ -74,6 +74,8 @@ def build_worker(
     Args:
         parts: the model, as `load_model` gave it.
     """
+    # First: by the time that transactions are read, it has imported all that it needs a core for.
+    child: Child = Nursery(parts.booster_text) if settings.model.reload_ms else run_child
     catalog = build_catalog(settings.features, settings.event)
     policy = build_policy(settings)
     model = Model(parts, catalog)
@@ -93,7 +95,6 @@ def build_worker(
     source = KafkaSource(settings)
     labelled = any(feature.label for feature in catalog.features)
     labels = KafkaReader(settings, settings.topics.labels) if labelled else None
-    child: Child = Nursery(parts.booster_text) if settings.model.reload_ms else run_child
     return Worker(
         settings,
         lambda: warmed_engine(settings, catalog),
