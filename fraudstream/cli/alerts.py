@@ -124,10 +124,13 @@ def alerts_list(
         verdicts = verdicts_since(log, settings, written_since(settings, wanted.since_ms))
         alerts = read_alerts(log, settings, wanted)
         if cases:
-            worklist = first_cases(cases_of(alerts, settings.event.key, verdicts, open_only), sort, limit)
+            every = cases_of(alerts, settings.event.key, verdicts, open_only)
+            worklist, total = first_cases(every, sort, limit), len(every)
         else:
             still = (told for told in alerts if not open_only or told.alert.transaction_id not in verdicts)
-            found = first_of(still, sort, limit)
+            found, total = first_of(still, sort, limit)
+    if total > limit:
+        print(f"the first {limit} of {total}, by {sort.value}; --limit shows more", file=sys.stderr)
     if as_json and cases:
         for case in worklist:
             print_json(case.plain())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,10 +126,11 @@ SORTS: dict[str, Callable[[Alert], tuple[float, ...]]] = {
 }
 
 
-def first_of(alerts: Iterator[Told], sort: str, limit: int) -> list[Told]:
-    """Return the first alerts by a key of SORTS, the largest first. Memory: `limit` alerts."""
-    key = SORTS[sort]
-    return heapq.nlargest(limit, alerts, key=lambda told: key(told.alert))
+def first_of(alerts: Iterator[Told], sort: str, limit: int) -> tuple[list[Told], int]:
+    """Return the first alerts by a key of SORTS, the largest first, and of how many. Memory: `limit` alerts."""
+    key, number = SORTS[sort], itertools.count()
+    counted = (told for told, _ in zip(alerts, number, strict=False))
+    return heapq.nlargest(limit, counted, key=lambda told: key(told.alert)), next(number)
 
 
 def tail_alerts(

@@ -71,7 +71,9 @@ def test_the_worklist_has_each_alert_once_the_largest_expected_loss_first(
     assert len(found) == len(alerts) > 20
     losses = [alert["expected_loss"] for alert in found]
     assert losses == sorted(losses, reverse=True)
-    points = [alert["risk_points"] for alert in listed(played, "--sort", "points", "--limit", "7")]
+    ended = run(played, "alerts", "list", "--json", "--sort", "points", "--limit", "7")
+    assert (ended.code, ended.err) == (0, f"the first 7 of {len(alerts)}, by points; --limit shows more\n")
+    points = [json.loads(line)["risk_points"] for line in ended.out.splitlines()]
     assert points == sorted((alert["risk_points"] for alert in alerts.values()), reverse=True)[:7]
 
 
