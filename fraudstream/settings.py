@@ -105,9 +105,14 @@ def _merge(base: dict[str, Any], upper: dict[str, Any]) -> None:
         raise ConfigError("event.entities: missing; new fields need entities that name them")
 
 
+def is_setting(variable: str) -> bool:
+    """Tell whether a variable of the environment is a setting."""
+    return variable.startswith(ENV_PREFIX) and "__" in variable
+
+
 def _apply_environment(merged: dict[str, Any], environment: Mapping[str, str]) -> None:
     for name, text in environment.items():
-        if not name.startswith(ENV_PREFIX) or "__" not in name:
+        if not is_setting(name):
             continue
         section, key = name[len(ENV_PREFIX) :].lower().split("__", 1)
         if section not in merged:

@@ -40,7 +40,7 @@ from fraudstream.console.tail import alert_text
 from fraudstream.errors import BusError, FraudstreamError
 from fraudstream.records import Alert, Decision
 from fraudstream.sections import Settings
-from fraudstream.settings import load_settings
+from fraudstream.settings import is_setting, load_settings
 from fraudstream.simulate import World, WorldConfig, simulate
 from fraudstream.simulate.write import Message, label_messages, messages
 from fraudstream.training.run import train_from_files
@@ -247,6 +247,9 @@ def _worker_process(folder: Path, settings: Settings, console: Console) -> Itera
             stdout=log_file,
             stderr=log_file,
             stdin=subprocess.DEVNULL,
+            env={
+                name: text for name, text in os.environ.items() if not is_setting(name)
+            },  # the user's own Kafka
             preexec_fn=ends_with_parent(),
         )
         try:
