@@ -6,12 +6,14 @@ import fcntl
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from fraudstream.console.child import ending_with_parent
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache"
 DOWNLOAD_TIMEOUT_S = 600.0
@@ -19,18 +21,6 @@ DOWNLOAD_TIMEOUT_S = 600.0
 # Below the ranges from which Linux and macOS take the ports of outgoing connections: from there, a client
 # that reconnects to a server that is down could be given the server's own port, and keep it from coming back.
 _PORTS = range(20_000, 32_000)
-
-# Java starts through this: it asks Linux to be killed together with the process that started it, and becomes
-# Java. A `preexec_fn` could do the same, but code between fork and exec may deadlock in a process that has
-# threads (librdkafka's), and Python 3.12 warns of it. The parent is compared in case it has died before.
-_LAUNCHER = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the process that started this server is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class Unavailable(RuntimeError):  # noqa: N818 - no failure: tests skip on it
@@ -79,7 +69,7 @@ def launched(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     """Start Java; it ends with the thread that calls this, for whatever reason, on Linux."""
     with log.open("ab") as out:
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command],
+            ending_with_parent(command, signal.SIGKILL),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

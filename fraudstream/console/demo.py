@@ -34,7 +34,7 @@ from rich.table import Table
 from fraudstream.bus.clients import client_config
 from fraudstream.bus.topics import create_topics
 from fraudstream.clock import monotonic_s
-from fraudstream.console.child import ends_with_parent
+from fraudstream.console.child import ending_with_parent
 from fraudstream.console.progress import progress_on
 from fraudstream.console.tail import alert_text
 from fraudstream.errors import BusError, FraudstreamError
@@ -243,14 +243,13 @@ def _worker_process(folder: Path, settings: Settings, console: Console) -> Itera
     with log_path.open("wb") as log_file:
         command = [sys.executable, "-m", "fraudstream", "worker", "-c", str(folder / "fraudstream.toml")]
         worker = subprocess.Popen(
-            command,
+            ending_with_parent(command, signal.SIGTERM),
             stdout=log_file,
             stderr=log_file,
             stdin=subprocess.DEVNULL,
             env={
                 name: text for name, text in os.environ.items() if not is_setting(name)
             },  # the user's own Kafka
-            preexec_fn=ends_with_parent(),
         )
         try:
             _wait_ready(worker, settings, log_path)

@@ -13,10 +13,12 @@ from tests.cli.running import environment
 from tests.kafka.deployment import eventually
 
 PARENT = """
-import subprocess, sys, time
-from fraudstream.console.child import ends_with_parent
-chosen = ends_with_parent() if sys.argv[1] == "asked" else None
-print(subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, preexec_fn=chosen).pid, flush=True)
+import shutil, signal, subprocess, sys, time
+from fraudstream.console.child import ending_with_parent
+command = [shutil.which("sleep"), "60"]
+if sys.argv[1] == "asked":
+    command = ending_with_parent(command, signal.SIGTERM)
+print(subprocess.Popen(command, stdout=subprocess.DEVNULL).pid, flush=True)
 time.sleep(60)
 """
 
