@@ -10,7 +10,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from fraudstream.console.child import ending_with_parent
@@ -27,9 +28,28 @@ class Unavailable(RuntimeError):  # noqa: N818 - no failure: tests skip on it
     """No server can run here: install what the message names, or name a server that runs."""
 
 
-def required() -> bool:
-    """Whether tests must fail, and not be skipped, without a server: on a build server."""
-    return os.environ.get("CI", "").lower() == "true"
+def skip_or_fail_without(command: Callable[[], object]) -> None:
+    """Skip a test where a server that it needs cannot run; fail it on a build server (`CI=true`).
+
+    Args:
+        command: makes the server's command line, or raises Unavailable.
+    """
+    import pytest  # benchmarks start servers without it
+
+    if (reason := _why_not(command)) is None:
+        return
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@cache
+def _why_not(command: Callable[[], object]) -> str | None:
+    try:
+        command()
+    except Unavailable as reason:
+        return str(reason)
+    return None
 
 
 def java(otherwise: str) -> str:

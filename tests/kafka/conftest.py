@@ -8,7 +8,6 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +23,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.java import Unavailable, required
+from tests.java import skip_or_fail_without
 from tests.kafka.broker import (
     Broker,
     KafkaBroker,
@@ -73,25 +72,11 @@ def pytest_runtest_setup() -> None:
     It is done here because pytest reports a skip in a fixture once for each test.
     """
     if external_bootstrap() is None:
-        _require_startable_kafka()
+        skip_or_fail_without(_kafka_command)
 
 
-def _require_startable_kafka() -> None:
-    reason = _why_not_startable()
-    if reason is None:
-        return
-    if required():
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
-
-
-@cache
-def _why_not_startable() -> str | None:
-    try:
-        java_command((), "kafka.Kafka")
-    except Unavailable as reason:
-        return str(reason)
-    return None
+def _kafka_command() -> list[str]:
+    return java_command((), "kafka.Kafka")
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +89,7 @@ def broker() -> Iterator[Broker]:
 @pytest.fixture(scope="session")
 def startable_kafka() -> None:
     """For tests that start a Kafka or its tools themselves, also if the session's broker is external."""
-    _require_startable_kafka()
+    skip_or_fail_without(_kafka_command)
 
 
 @pytest.fixture

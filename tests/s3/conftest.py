@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
 from pyarrow.fs import FileSystem
 
 from fraudstream.bus.place import ObjectPath, place_of
-from tests.java import Unavailable, required
+from tests.java import skip_or_fail_without
 from tests.s3.server import KEYS, S3Server, s3_command
 
 Put = Callable[[Path, str], str]
@@ -27,19 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_setup() -> None:
     """Skip the tests of this folder where no server can run; fail them if `CI=true`."""
-    if (reason := _why_not()) is not None:
-        if required():
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-
-
-@cache
-def _why_not() -> str | None:
-    try:
-        s3_command()
-    except Unavailable as reason:
-        return str(reason)
-    return None
+    skip_or_fail_without(s3_command)
 
 
 @pytest.fixture(scope="session")
