@@ -78,7 +78,8 @@ def retrain(
         worker__web_port=web_port,
     )
     place_of(settings.archive.uri, "archive.uri")  # what is wrong is said at once
-    place_of(labels or "", "--labels")
+    if labels is not None:
+        place_of(labels, "--labels")
     if sign_key is not None:
         read_private_key(sign_key)
     order = Order(

@@ -25,9 +25,8 @@ from fraudstream.errors import ConfigError
 from fraudstream.features import FeatureEngine
 from fraudstream.features.keys import combine, hash_texts
 from fraudstream.ledger import Flags, Labels, silences
+from fraudstream.sections import DAY_MS
 from fraudstream.training.replay import Advance, LogFiles, observe_files
-
-DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)

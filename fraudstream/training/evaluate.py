@@ -17,8 +17,9 @@ from fraudstream.clock import iso
 from fraudstream.scoring.promises import calibration, reliability, wilson
 from fraudstream.scoring.quality import card_precision_at_k
 from fraudstream.scoring.ranking import Ranking, figure_names, interval, resamples
+from fraudstream.sections import DAY_MS
 from fraudstream.training.evidence import Evidence, Said
-from fraudstream.training.promised import DAY_MS, WEEK_MS
+from fraudstream.training.promised import WEEK_MS
 from fraudstream.training.replay import Advance
 
 RATES = (0.001, 0.005, 0.01)

@@ -22,10 +22,9 @@ from fraudstream.event import EventType
 from fraudstream.ledger import Flags, Labels, all_mature_ms, newest_mature_ms, read_labels
 from fraudstream.scoring.model import POINTS_FPR
 from fraudstream.scoring.promises import calibration, promise, rate, reliability
-from fraudstream.sections import Settings
+from fraudstream.sections import DAY_MS, Settings
 from fraudstream.training.replay import ENTITY_COLUMN, Advance, entity_columns, known_of_scored
 
-DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
 PROMISED = (0.001, 0.005, 0.01)
 _COLUMNS = {

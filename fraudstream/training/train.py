@@ -27,7 +27,7 @@ from fraudstream.scoring.drift import SCORE, reference_of
 from fraudstream.scoring.model import POINTS_FPR, Knots, ModelParts, highest_of, points_knots
 from fraudstream.scoring.promises import wilson
 from fraudstream.scoring.quality import quality
-from fraudstream.sections import TrainingSettings
+from fraudstream.sections import DAY_MS, TrainingSettings
 from fraudstream.training.calibrate import calibrated
 from fraudstream.training.dataset import Dataset
 from fraudstream.training.leaks import check_leaks
@@ -35,7 +35,6 @@ from fraudstream.training.replay import Advance
 from fraudstream.training.select import columns, stable
 from fraudstream.training.tune import tune
 
-DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
 FRAUDS_MIN = 10
 GOLDEN_ROWS = 256

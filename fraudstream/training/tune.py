@@ -19,11 +19,10 @@ import numpy as np
 
 from fraudstream.clock import monotonic_s
 from fraudstream.errors import ConfigError, ModelError
-from fraudstream.sections import TrainingSettings
+from fraudstream.sections import DAY_MS, TrainingSettings
 from fraudstream.training.dataset import Dataset
 from fraudstream.training.replay import Advance
 
-DAY_MS = 86_400_000
 FOLDS = 3
 JUDGED_SHARE = 1 / 3
 FRAUDS_MIN = 10  # of each side of a fold

@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from tests.kafka.deployment import Deployment, WorkerProcess, deployed, eventual
 from tests.kafka.verifier import differences, first_altered, is_right, left_hanging, oracle, saved_state
 from tests.worlds import LIVE_MS, TinyWorld, make_world
 
-REBUILDING_SAID_WITHIN_S = 5.0
+REBUILDING_SAID_WITHIN = timedelta(seconds=5)
 PARTITIONS = 3
 WORKERS_MAX = 3
 SESSION_S = 2.0  # of the deployment's settings
@@ -277,16 +278,15 @@ class Chaos:
 
         One that has nothing to rebuild after an assignment stays ready, and does not say so again.
         """
-        seen: dict[str, float] = {}  # when each assignment was first seen
 
         def owns() -> bool:
             assigned = worker.events("partitions_assigned")
             if not assigned or len(assigned[-1]["partitions"]) != PARTITIONS:
                 return False
             at = assigned[-1]["timestamp"]
-            since_s = time.monotonic() - seen.setdefault(at, time.monotonic())
+            since = datetime.now(UTC) - datetime.fromisoformat(at)
             ready, rebuilding = (worker.events(name) for name in ("worker_ready", "worker_rebuilding"))
-            stays = since_s > REBUILDING_SAID_WITHIN_S and len(ready) > len(rebuilding)
+            stays = since > REBUILDING_SAID_WITHIN and len(ready) > len(rebuilding)
             return stays or (bool(ready) and ready[-1]["timestamp"] > at)
 
         eventually(owns, 90, "the last worker serves all partitions", worker)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from fraudstream.errors import ModelError
 from fraudstream.features import build_catalog
+from fraudstream.sections import DAY_MS
 from fraudstream.settings import load_settings
 from fraudstream.training.dataset import Dataset
 from fraudstream.training.select import columns, gain_shares, stable
-from fraudstream.training.tune import DAY_MS, FRAUDS_MIN, folds_of, space, tune
+from fraudstream.training.tune import FRAUDS_MIN, folds_of, space, tune
 from tests.worlds import ignore
 
 SETTINGS = load_settings(environment={})
