@@ -346,7 +346,7 @@ def _commands() -> str:
 
 
 def _described(text: str) -> str:
-    return re.sub(r"\s+\[(.+)\]$", r" (\1)", text).replace("x>=", "at least ").replace("; )", ")")
+    return re.sub(r"\s+\[([^\[]+)\]$", r" (\1)", text).replace("x>=", "at least ").replace("; )", ")")
 
 
 def _filled(page: Path, parts: dict[str, str]) -> str:
